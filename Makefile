@@ -1,0 +1,59 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+MODULES  := proto pkg services
+TOOLS    := bin/tools
+BINARIES := tenure hr-ingest policy connector-worker audit-sink console
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+build: ## all processes, into ./bin
+	@mkdir -p bin
+	go build -trimpath -o bin/ $(addprefix ./services/cmd/,$(BINARIES))
+
+run: build ## Tenure on this machine, with a demo company: needs Go, nothing else
+	./bin/tenure dev
+
+test: ## every test, against the real servers it talks to (installs what is missing, where it may)
+	@scripts/servers.sh
+	go test -timeout 9m work
+	@scripts/servers.sh --missing
+
+race: ## every test under the race detector
+	@scripts/servers.sh
+	go test -race -timeout 30m work
+
+check: lint modules generated ## generated code, format, lint, and each module by itself
+
+lint: $(TOOLS)/golangci-lint $(TOOLS)/buf
+	cd proto && ../$(TOOLS)/buf lint
+	cd proto && if [ -e released.binpb ]; then ../$(TOOLS)/buf breaking --against released.binpb; fi
+	$(TOOLS)/golangci-lint fmt --diff ./pkg/... ./services/...
+	$(TOOLS)/golangci-lint run $(addsuffix /...,$(addprefix ./,$(MODULES)))
+
+modules:
+	scripts/modules.sh $(MODULES)
+
+generated: $(TOOLS)/buf
+	scripts/generated.sh
+
+generate: $(TOOLS)/buf ## Go from the protos
+	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
+
+bench: ## rates and latencies beside their floors, also as out/bench.json (PEERS are not built yet)
+	@scripts/servers.sh
+	@mkdir -p out
+	go run ./services/e2e/bench -out out/bench.json
+
+vuln: $(TOOLS)/govulncheck ## known vulnerabilities (needs the Go vulnerability database)
+	for m in $(MODULES); do (cd $$m && ../$(TOOLS)/govulncheck ./...); done
+
+# All tools are pinned in scripts/tools/go.mod and built together.
+$(TOOLS)/%: scripts/tools/go.mod scripts/tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd scripts/tools && GOWORK=off GOBIN="$(CURDIR)/$(TOOLS)" go install tool
+	@touch $(TOOLS)/*
+
+.PHONY: help build run test race check lint modules generated generate bench vuln
