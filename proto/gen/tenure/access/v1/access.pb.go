@@ -560,6 +560,9 @@ type ShowAccessResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Applications  []*DesiredWithReasons  `protobuf:"bytes,1,rep,name=applications,proto3" json:"applications,omitempty"` // by application
 	Errors        []*RuleError           `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
+	PersonVersion uint64                 `protobuf:"varint,3,opt,name=person_version,json=personVersion,proto3" json:"person_version,omitempty"` // the newest version decided from; 0: never decided
+	Decision      uint64                 `protobuf:"varint,4,opt,name=decision,proto3" json:"decision,omitempty"`
+	ModelSeq      uint64                 `protobuf:"varint,5,opt,name=model_seq,json=modelSeq,proto3" json:"model_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -606,6 +609,27 @@ func (x *ShowAccessResponse) GetErrors() []*RuleError {
 		return x.Errors
 	}
 	return nil
+}
+
+func (x *ShowAccessResponse) GetPersonVersion() uint64 {
+	if x != nil {
+		return x.PersonVersion
+	}
+	return 0
+}
+
+func (x *ShowAccessResponse) GetDecision() uint64 {
+	if x != nil {
+		return x.Decision
+	}
+	return 0
+}
+
+func (x *ShowAccessResponse) GetModelSeq() uint64 {
+	if x != nil {
+		return x.ModelSeq
+	}
+	return 0
 }
 
 // RuleError is a rule that could not be decided for a person: nothing new is given by it, nothing is taken.
@@ -1852,10 +1876,13 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\adesired\x18\x01 \x01(\v2\x19.tenure.access.v1.DesiredR\adesired\x122\n" +
 	"\areasons\x18\x02 \x03(\v2\x18.tenure.access.v1.ReasonR\areasons\"0\n" +
 	"\x11ShowAccessRequest\x12\x1b\n" +
-	"\tperson_id\x18\x01 \x01(\tR\bpersonId\"\x93\x01\n" +
+	"\tperson_id\x18\x01 \x01(\tR\bpersonId\"\xf3\x01\n" +
 	"\x12ShowAccessResponse\x12H\n" +
 	"\fapplications\x18\x01 \x03(\v2$.tenure.access.v1.DesiredWithReasonsR\fapplications\x123\n" +
-	"\x06errors\x18\x02 \x03(\v2\x1b.tenure.access.v1.RuleErrorR\x06errors\"M\n" +
+	"\x06errors\x18\x02 \x03(\v2\x1b.tenure.access.v1.RuleErrorR\x06errors\x12%\n" +
+	"\x0eperson_version\x18\x03 \x01(\x04R\rpersonVersion\x12\x1a\n" +
+	"\bdecision\x18\x04 \x01(\x04R\bdecision\x12\x1b\n" +
+	"\tmodel_seq\x18\x05 \x01(\x04R\bmodelSeq\"M\n" +
 	"\tRuleError\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
