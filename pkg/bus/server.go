@@ -1,0 +1,180 @@
+package bus
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/config"
+	"github.com/tenurehq/tenure/pkg/fault"
+)
+
+const (
+	defaultMaxBytes     = 1 << 30
+	defaultSyncInterval = time.Second
+	startTimeout        = 15 * time.Second
+	inProcessUser       = "in-process"
+)
+
+// ServerConfig configures the embedded server.
+type ServerConfig struct {
+	StoreDir     string        // made if it does not exist, mode 0700
+	SyncInterval time.Duration // how often the stream is fsynced; 0 means every second
+	SyncAlways   bool          // fsync every message instead
+	MaxBytes     int64         // most bytes of the stream; 0 means 1 GiB
+	Listen       string        // host:port; empty: reached only from this process
+	Users        []User        // who may connect to Listen
+	TLS          TLS           // required unless Listen is a loopback address
+	Log          *zap.Logger   // nil: silent
+}
+
+// TLS names PEM files. On the server CAFile verifies clients, which then must show a certificate; on a client it
+// verifies the server.
+type TLS struct{ CertFile, KeyFile, CAFile string }
+
+func (t TLS) empty() bool { return t == TLS{} }
+
+// User may connect to a server that listens, by exactly one of a password, an nkey and the name in a certificate.
+//
+// A user whose Name is a service's (ingest, policy, provision, audit, console) may publish that service's own
+// subjects only, and use no more of JetStream than it needs; viewer may subscribe to tenure.> and publish nothing; any
+// other name may do nothing. Nobody may delete, purge or update the stream or delete a message of it; that is left
+// to the server's own process.
+type User struct {
+	Name         string
+	PasswordHash config.Secret // bcrypt
+	Nkey         string        // public, U…
+	CertCN       string        // common name of a certificate that TLS.CAFile vouches for
+	Durables     []string      // whose messages it may take and acknowledge; none: any durable's
+}
+
+// Server is an embedded NATS server with JetStream. Unless it listens nobody outside this process can reach it.
+type Server struct {
+	nats  *server.Server
+	token string // proves that a connection is from this process
+	store string
+}
+
+// StartServer starts the embedded server and returns when it takes connections.
+func StartServer(cfg ServerConfig) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("embedded nats: %w", err)
+	}
+	if err := os.MkdirAll(cfg.StoreDir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded nats: %w", err)
+	}
+	maxBytes := cfg.MaxBytes
+	if maxBytes == 0 {
+		maxBytes = defaultMaxBytes
+	}
+	sync := cfg.SyncInterval
+	if sync == 0 {
+		sync = defaultSyncInterval
+	}
+	token := rand.Text()
+	options := &server.Options{
+		ServerName:                 "tenure",
+		DontListen:                 cfg.Listen == "",
+		NoSigs:                     true,
+		JetStream:                  true,
+		StoreDir:                   cfg.StoreDir,
+		SyncInterval:               sync,
+		SyncAlways:                 cfg.SyncAlways,
+		DisableJetStreamBanner:     true,
+		JetStreamMaxMemory:         64 << 20,
+		JetStreamMaxStore:          maxBytes + maxBytes/8, // the stream's limit is the one that counts
+		AlwaysEnableNonce:          true,                  // for nkeys
+		CustomClientAuthentication: newDoor(token, cfg.Users),
+	}
+	if cfg.Listen != "" {
+		host, port, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return nil, fmt.Errorf("embedded nats: listen: %w", err)
+		}
+		options.Host = host
+		if options.Port, err = strconv.Atoi(port); err != nil {
+			return nil, fmt.Errorf("embedded nats: listen: port %q is not a number", port)
+		}
+		if options.Port == 0 {
+			options.Port = server.RANDOM_PORT
+		}
+	}
+	if !cfg.TLS.empty() {
+		tlsConfig, err := cfg.TLS.server()
+		if err != nil {
+			return nil, fmt.Errorf("embedded nats: %w", err)
+		}
+		options.TLSConfig = tlsConfig
+		options.TLS = true
+		options.TLSVerify = cfg.TLS.CAFile != ""
+		options.TLSTimeout = 5
+	}
+	natsServer, err := server.NewServer(options)
+	if err != nil {
+		return nil, fmt.Errorf("embedded nats: %w", err)
+	}
+	log := cfg.Log
+	if log == nil {
+		log = zap.NewNop()
+	}
+	lines := &natsLog{log: log.Named("nats")}
+	natsServer.SetLoggerV2(lines, false, false, false)
+	natsServer.Start()
+	if !natsServer.ReadyForConnections(startTimeout) {
+		natsServer.Shutdown()
+		natsServer.WaitForShutdown()
+		if fatal := lines.fatal(); fatal != "" {
+			return nil, fmt.Errorf("embedded nats did not start: %s", fatal)
+		}
+		return nil, fault.New(fault.Unavailable, "embedded nats did not start in %s", startTimeout)
+	}
+	return &Server{nats: natsServer, token: token, store: filepath.Join(cfg.StoreDir, "jetstream", "$G", "streams", streamName)}, nil
+}
+
+// Addr is where the server listens; nil when it does not.
+func (s *Server) Addr() net.Addr { return s.nats.Addr() }
+
+// Close stops the server, syncs its store and waits for both. Buses connected to it should be closed before.
+func (s *Server) Close() {
+	s.nats.Shutdown()
+	s.nats.WaitForShutdown()
+}
+
+func (c ServerConfig) validate() error {
+	if c.StoreDir == "" {
+		return errors.New("no store directory")
+	}
+	if c.MaxBytes < 0 || c.SyncInterval < 0 {
+		return errors.New("sizes and intervals cannot be negative")
+	}
+	if c.Listen == "" {
+		return nil
+	}
+	if len(c.Users) == 0 {
+		return errors.New("listens without users: nobody may connect")
+	}
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	if ip := net.ParseIP(host); c.TLS.empty() && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("listens on %s, which is not loopback, without TLS", c.Listen)
+	}
+	for _, u := range c.Users {
+		if err := u.validate(); err != nil {
+			return fmt.Errorf("user %q: %w", u.Name, err)
+		}
+		if u.CertCN != "" && c.TLS.CAFile == "" {
+			return fmt.Errorf("user %q: a certificate without tls.ca_file proves nothing", u.Name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/fault"
+)
+
+const (
+	streamName = "TENURE"
+	maxAge     = 72 * time.Hour
+	// duplicates is how long the stream remembers ids. It makes a retry after a lost acknowledgement cheap; nothing
+	// depends on it.
+	duplicates = 2 * time.Minute
+	// epochKey marks a stream, together with the time of its creation, as the one it is.
+	epochKey = "tenure-epoch"
+	// watchEvery bounds how long nobody notices that the stream is gone.
+	watchEvery = 2 * time.Second
+)
+
+func (b *Bus) streamConfig() jetstream.StreamConfig {
+	maxBytes := b.cfg.MaxBytes
+	if maxBytes == 0 {
+		maxBytes = defaultMaxBytes
+	}
+	return jetstream.StreamConfig{
+		Name:        streamName,
+		Description: "facts of Tenure; ids, kinds, versions, codes and commitments only",
+		Subjects:    []string{Everything},
+		Retention:   jetstream.LimitsPolicy,
+		MaxAge:      maxAge,
+		MaxBytes:    maxBytes,
+		MaxMsgSize:  MaxData + (16 << 10), // and the headers
+		Discard:     jetstream.DiscardNew, // a full stream stops the relays and loses nothing
+		DenyDelete:  true,
+		DenyPurge:   true,
+		Storage:     jetstream.FileStorage,
+		Replicas:    max(b.cfg.Replicas, 1),
+		Duplicates:  duplicates,
+		Metadata:    map[string]string{epochKey: rand.Text()},
+	}
+}
+
+// ensureStream finds the stream, or makes it, and notes which one it is. Several processes may do so at once: the
+// server lets one of them create.
+func (b *Bus) ensureStream(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := b.js.Stream(ctx, streamName)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		stream, err = b.js.CreateStream(ctx, b.streamConfig())
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			stream, err = b.js.Stream(ctx, streamName)
+		}
+	}
+	if err != nil {
+		return fault.New(kindOf(err), "stream %s: %w", streamName, err)
+	}
+	info := stream.CachedInfo()
+	b.noteEpoch(fmt.Sprintf("%d-%s", info.Created.UnixNano(), info.Config.Metadata[epochKey]))
+	return b.adjust(ctx, info.Config)
+}
+
+// adjust changes a stream that was made under other settings, if this process may.
+func (b *Bus) adjust(ctx context.Context, is jetstream.StreamConfig) error {
+	should := b.streamConfig()
+	if is.MaxBytes == should.MaxBytes && is.Replicas == should.Replicas {
+		return nil
+	}
+	if !b.cfg.Manage && b.cfg.Server == nil {
+		return nil // another process's settings stand
+	}
+	is.MaxBytes, is.Replicas = should.MaxBytes, should.Replicas
+	if _, err := b.js.UpdateStream(ctx, is); err != nil {
+		return fault.New(kindOf(err), "change stream %s to %d bytes and %d replicas: %w", streamName, is.MaxBytes, is.Replicas, err)
+	}
+	b.log.Info("stream changed", zap.Int64("max_bytes", is.MaxBytes), zap.Int("replicas", is.Replicas))
+	return nil
+}
+
+// noteEpoch tells everybody when the stream is another one than before.
+func (b *Bus) noteEpoch(epoch string) {
+	b.mu.Lock()
+	former := b.epoch
+	b.epoch = epoch
+	if former == epoch || former == "" {
+		b.mu.Unlock()
+		return
+	}
+	close(b.renewed)
+	b.renewed = make(chan struct{})
+	onNew := b.onNew
+	b.mu.Unlock()
+	b.log.Warn("the stream is a new one", zap.String("epoch", epoch), zap.String("former", former))
+	for _, f := range onNew {
+		f()
+	}
+}
+
+// newStream returns a channel that is closed when the stream is no longer the one of now.
+func (b *Bus) newStream() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.renewed
+}
+
+// lookNow makes the watcher look at the stream without waiting for its next turn.
+func (b *Bus) lookNow() {
+	select {
+	case b.check <- struct{}{}:
+	default: // it has been asked already
+	}
+}
+
+// watchStream looks at the stream every now and then, and when asked, and makes it anew when it has vanished.
+func (b *Bus) watchStream(ctx context.Context) {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	wasWell := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-b.check:
+		}
+		if !b.conn.IsConnected() {
+			continue // told when it is again
+		}
+		err := b.ensureStream(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && wasWell: // once, not every two seconds
+			b.log.Warn("cannot find or make the stream", zap.Error(err))
+		case err == nil && !wasWell:
+			b.log.Info("the stream is there again")
+		}
+		wasWell = err == nil
+	}
+}
+
+// kindOf says whether trying again later can help: JetStream's refusals by content cannot, all else can.
+func kindOf(err error) fault.Kind {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code == 400 {
+		return fault.Invalid
+	}
+	return fault.Unavailable
+}
