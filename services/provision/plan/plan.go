@@ -1,0 +1,519 @@
+// Package plan works out what has to be done in one application so that one person has there what they should have.
+//
+// It is pure: what it returns follows from its input alone. It promises an order that is safe (a leaver is disabled
+// before anything else), that nothing is taken away without a release, that nothing is inferred from what an
+// application does not say, and that whatever is needed and not planned is said in a note. It refuses to choose: an
+// account that is not surely the person's is a problem for a human, not a guess.
+package plan
+
+import (
+	"slices"
+	"time"
+)
+
+// Input is all that a plan depends on.
+type Input struct {
+	Desired  Desired
+	Found    Found
+	Record   Record
+	Can      Capabilities
+	Settings Settings
+	Now      time.Time
+}
+
+// Desired is what the person should have in the application, as policy decided.
+type Desired struct {
+	Person        string
+	Generation    uint64
+	Decision      uint64
+	PersonVersion uint64
+	State         State
+	Entitlements  []string
+	Attributes    map[string]string // of the account; empty values are left out
+	Release       string            // permission for steps that take something away; empty: none
+}
+
+// State is the access that is wanted or was seen.
+type State int
+
+// The states of access; the numbers are those of tenure.event.v1.AccessState.
+const (
+	StateUnknown State = iota
+	None               // nothing is wanted
+	Disabled           // an account that cannot be used, its grants kept (leave of absence)
+	Enabled
+)
+
+// Settings are the operator's words about one application.
+type Settings struct {
+	Enforce     Enforce
+	Adopt       bool          // may take over an existing account found by its correlation key
+	DeleteAfter time.Duration // an unwanted account is deleted this long after it was disabled; 0: never
+	CreateGrace time.Duration // how long after a CREATE an account may stay invisible before it counts as missing
+}
+
+// Enforce is how much of a plan may be carried out. Each level allows all that the levels before it allow.
+type Enforce int
+
+// The levels of enforcement.
+const (
+	Observe Enforce = iota // plans only
+	Add                    // creates, updates, enables, grants
+	Own                    // also takes away what Tenure gave, and disables accounts it made or adopted
+	Full                   // also takes away what others gave to those accounts
+)
+
+func (e Enforce) String() string {
+	return [...]string{"observe", "add", "own", "full"}[e]
+}
+
+// Capabilities are what the application's connector declares.
+type Capabilities struct {
+	Ops            map[Op]Support
+	Attributes     map[string]Attribute // an attribute that is not declared is writable and case-exact
+	ExclusionGroup map[string]string    // of entitlements that are known to be in one: at most one of a group per account
+}
+
+// Support says how an operation works in the application.
+type Support struct {
+	CutsSessions    bool     // DISABLE, DELETE: live sessions end with it
+	CredentialKinds []string // REVOKE_CREDENTIAL: the kinds there are
+}
+
+// Attribute is one attribute of an account.
+type Attribute struct {
+	ReadOnly  bool // can be given at creation only
+	FoldCase  bool // values that differ in case alone are equal
+	Sensitive bool // may not be returned by a read
+}
+
+// Account is an account as last read.
+type Account struct {
+	ID                  string
+	Name                string
+	Marker              string
+	Status              Status
+	Attributes          map[string]string
+	Version             string
+	Grants              []Granted
+	GrantsComplete      bool // false: Grants may lack some that exist
+	Credentials         []Credential
+	CredentialsComplete bool
+	LiveSessions        int // -1: unknown
+}
+
+// Status is whether an account can be used.
+type Status int
+
+// The states of an account; the numbers are those of tenure.connector.v1.AccountStatus.
+const (
+	StatusUnknown Status = iota
+	StatusEnabled
+	StatusDisabled
+)
+
+// Granted is an entitlement that an account has.
+type Granted struct {
+	Entitlement string
+	Inherited   bool // comes with another grant
+	Immutable   bool // cannot be revoked
+}
+
+// Credential is a way to log in; never the material.
+type Credential struct {
+	ID   string
+	Kind string
+}
+
+// Step is one ensure-operation.
+type Step struct {
+	Op         Op
+	Target     string            // GRANT, REVOKE: entitlement; REVOKE_CREDENTIAL: kind
+	Attributes map[string]string // CREATE, UPDATE
+}
+
+// Plan is what is to be done, and what is not and why.
+type Plan struct {
+	Steps   []Step
+	Notes   []Note
+	Problem *Problem // set: a person has to help; the steps, if any, are still right
+	Account *Account // the one that the steps are about; nil: there is none
+	Claim   Claim    // why that account is the person's
+	Enforce Enforce  // the level it was made for
+	Leaving bool     // goes on past errors: what is taken away does not wait for anything
+	// Wait is set when the application may not show yet what was done: nothing that gives may be done, and nothing
+	// may be believed to be gone, before then.
+	Wait time.Time
+	// Again is when there will be something to do although nothing changes (a deletion that falls due); zero: never.
+	Again time.Time
+}
+
+// Holds says that the application shows the desired access: nothing is left to do and nothing that matters is withheld.
+func (p Plan) Holds() bool {
+	return len(p.Steps) == 0 && p.Problem == nil && p.Wait.IsZero() &&
+		!slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Blocks })
+}
+
+// Removal says that access which should be gone is not, or may not be, as far as this plan can see.
+func (p Plan) Removal() bool {
+	takes := func(op Op) bool { return op.Destructive() && op != Delete }
+	if p.Leaving && p.Problem != nil && p.Account == nil {
+		return true // an account fits, and we may not touch it
+	}
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return takes(s.Op) }) ||
+		slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Blocks && takes(n.Op) })
+}
+
+// Shows says what an account, nil for none, amounts to.
+func Shows(a *Account) State {
+	switch {
+	case a == nil:
+		return None
+	case a.Status == StatusEnabled:
+		return Enabled
+	case a.Status == StatusDisabled:
+		return Disabled
+	default:
+		return StateUnknown
+	}
+}
+
+// Make returns the plan. Steps stand in the order in which they must be carried out.
+func Make(in Input) Plan {
+	p := planner{in: in}
+	p.Leaving, p.Enforce = in.Desired.State != Enabled, in.Settings.Enforce
+	account, claim, problem := find(in)
+	p.Account, p.Claim = account, claim
+	if problem != nil {
+		p.stuck(NoOp, "", *problem)
+		return p.Plan
+	}
+	if account == nil {
+		p.Wait = p.invisibleUntil()
+		if len(in.Found.Correlated)+len(in.Found.Named) > 0 {
+			p.note(Note{Why: NotOurs})
+		}
+	}
+	switch in.Desired.State {
+	case Enabled:
+		p.give(account)
+	case Disabled:
+		p.suspend(account)
+	case None:
+		p.remove(account)
+	case StateUnknown:
+		p.stuck(NoOp, "", Problem{Code: "INVALID", Reason: ReasonNoState})
+	}
+	return p.Plan
+}
+
+type planner struct {
+	Plan
+	in Input
+}
+
+// invisibleUntil is the end of the time in which an account that was asked for may exist without being seen.
+func (p *planner) invisibleUntil() time.Time {
+	r := p.in.Record
+	if r.CreateTried.IsZero() {
+		return time.Time{}
+	}
+	if until := r.CreateTried.Add(p.in.Settings.CreateGrace); until.After(p.in.Now) {
+		return until
+	}
+	return time.Time{}
+}
+
+// give plans for a person who should have an account that works: joiners, movers, those who come back.
+func (p *planner) give(a *Account) {
+	d := p.in.Desired
+	wanted := sorted(d.Entitlements)
+	if a == nil {
+		if !p.Wait.IsZero() {
+			return
+		}
+		if p.in.Record.Deleted && d.PersonVersion <= p.in.Record.DeletedVersion {
+			p.note(Note{Op: Create, Why: Outdated, Blocks: true})
+			return
+		}
+		if !p.need(Step{Op: Create, Attributes: nonEmpty(d.Attributes)}, Add) {
+			return
+		}
+		for _, e := range wanted {
+			p.need(Step{Op: Grant, Target: e}, Add)
+		}
+		if p.supports(Enable) { // an application that creates accounts ready to use need not know how to enable one
+			p.need(Step{Op: Enable}, Add)
+		}
+		return
+	}
+
+	p.update(a)
+	missing := p.missing(a, wanted)
+	unwanted := p.unwanted(a, wanted)
+	for _, s := range unwanted { // where an account may have only one of a group, the old one goes first
+		if p.excludes(s.Target, missing) {
+			p.take(s)
+		}
+	}
+	for _, e := range missing {
+		if p.excludedBy(e, unwanted) {
+			p.stuck(Grant, e, Problem{Code: "PRECONDITION", Reason: ReasonExcluded})
+			continue
+		}
+		p.need(Step{Op: Grant, Target: e}, Add)
+	}
+	for _, s := range unwanted {
+		if !p.excludes(s.Target, missing) {
+			p.take(s)
+		}
+	}
+	if a.Status == StatusDisabled {
+		if p.mayEnable() {
+			p.need(Step{Op: Enable}, Add)
+		} else {
+			p.note(Note{Op: Enable, Why: Outdated, Blocks: true})
+		}
+	}
+}
+
+// mayEnable: an account that was disabled for a leaver is enabled again only for a higher person version; any other
+// only for a newer decision than the one that was settled last (somebody may have disabled it by hand since).
+func (p *planner) mayEnable() bool {
+	r, d := p.in.Record, p.in.Desired
+	if r.DisabledForLeaver {
+		return d.PersonVersion > r.DisabledVersion
+	}
+	return d.Decision > r.Decision
+}
+
+// update plans for attributes that differ. Attributes that are not desired are left alone.
+func (p *planner) update(a *Account) {
+	differ := map[string]string{}
+	for name, want := range nonEmpty(p.in.Desired.Attributes) {
+		attr := p.in.Can.Attributes[name]
+		have, known := a.Attributes[name]
+		switch {
+		case attr.Sensitive && !known, have == want, attr.FoldCase && equalFold(have, want):
+		case attr.ReadOnly:
+			p.note(Note{Op: Update, Target: name, Why: Immutable})
+		default:
+			differ[name] = want
+		}
+	}
+	if len(differ) == 0 && p.Claim != Adopted && p.Claim != Bound {
+		return
+	}
+	if !p.supports(Update) { // not a reason to wait for anybody: the account works
+		for _, name := range sortedKeys(differ) {
+			p.note(Note{Op: Update, Target: name, Why: Unsupported})
+		}
+		return
+	}
+	p.need(Step{Op: Update, Attributes: differ}, Add) // of an account that is taken over also writes the marker
+}
+
+// suspend plans for a leave of absence: nobody can use the account, its grants stay.
+func (p *planner) suspend(a *Account) {
+	if a == nil {
+		return
+	}
+	p.disable(a)
+	p.killSessions(a)
+}
+
+// remove plans for a person who should have nothing here.
+func (p *planner) remove(a *Account) {
+	if a == nil {
+		return
+	}
+	p.disable(a)
+	p.killSessions(a)
+	p.revokeCredentials(a)
+	for _, s := range p.unwanted(a, nil) {
+		p.take(s)
+	}
+	p.delete(a)
+}
+
+func (p *planner) disable(a *Account) {
+	if a.Status != StatusDisabled { // unknown is no evidence of disabled
+		p.need(Step{Op: Disable}, Own)
+	}
+}
+
+func (p *planner) killSessions(a *Account) {
+	if a.LiveSessions == 0 || a.LiveSessions < 0 && p.cutAlready() {
+		return
+	}
+	if !p.supports(KillSessions) {
+		switch {
+		case a.LiveSessions > 0: // seen: somebody still works in there
+			p.need(Step{Op: KillSessions}, Own)
+		case !p.in.Can.Ops[Disable].CutsSessions:
+			p.note(Note{Op: KillSessions, Why: Unsupported})
+		}
+		return
+	}
+	p.need(Step{Op: KillSessions}, Own)
+}
+
+func (p *planner) revokeCredentials(a *Account) {
+	var seen []string
+	for _, c := range a.Credentials {
+		seen = append(seen, c.Kind)
+	}
+	if !p.supports(RevokeCredential) {
+		if len(seen) > 0 || !a.CredentialsComplete {
+			p.note(Note{Op: RevokeCredential, Why: Unsupported})
+		}
+		return
+	}
+	kinds := sorted(append(slices.Clone(p.in.Can.Ops[RevokeCredential].CredentialKinds), seen...))
+	for _, kind := range kinds {
+		if !slices.Contains(seen, kind) && (a.CredentialsComplete || p.cutAlready()) {
+			continue
+		}
+		p.need(Step{Op: RevokeCredential, Target: kind}, Own)
+	}
+}
+
+// cutAlready says that sessions and credentials were cut for this generation, in an application that does not list them.
+func (p *planner) cutAlready() bool {
+	return p.in.Record.CutGeneration != 0 && p.in.Record.CutGeneration >= p.in.Desired.Generation
+}
+
+// delete plans the end of an account that was unwanted for long enough, and only once it was seen to be disabled.
+func (p *planner) delete(a *Account) {
+	s, r := p.in.Settings, p.in.Record
+	if s.DeleteAfter <= 0 || a.Status != StatusDisabled {
+		return
+	}
+	level := Own
+	if r.Made != Created {
+		level = Full // what others made is theirs unless everything is ours
+	}
+	if s.Enforce < level {
+		return
+	}
+	since := r.UnwantedSince
+	if since.IsZero() {
+		since = p.in.Now
+	}
+	if due := since.Add(s.DeleteAfter); due.After(p.in.Now) {
+		p.Again = due
+		return
+	}
+	p.need(Step{Op: Delete}, level)
+}
+
+// missing are the wanted entitlements that the account is not known to have.
+func (p *planner) missing(a *Account, wanted []string) []string {
+	has := map[string]bool{}
+	for _, g := range a.Grants {
+		has[g.Entitlement] = true
+	}
+	if !a.GrantsComplete { // what we gave and cannot see is taken on the connector's word
+		for _, e := range p.in.Record.Gave {
+			has[e] = true
+		}
+	}
+	var missing []string
+	for _, e := range wanted {
+		if !has[e] {
+			missing = append(missing, e)
+		}
+	}
+	return missing
+}
+
+// unwanted are the REVOKE steps for what the account has beyond wanted, sorted, whoever gave it.
+func (p *planner) unwanted(a *Account, wanted []string) []Step {
+	listed := map[string]bool{}
+	var names []string
+	for _, g := range a.Grants {
+		listed[g.Entitlement] = true
+		if slices.Contains(wanted, g.Entitlement) {
+			continue
+		}
+		switch {
+		case g.Inherited: // goes with the grant it comes with
+		case g.Immutable:
+			p.note(Note{Op: Revoke, Target: g.Entitlement, Why: Immutable})
+		default:
+			names = append(names, g.Entitlement)
+		}
+	}
+	if !a.GrantsComplete { // not listed is not gone
+		for _, e := range p.in.Record.Gave {
+			if !listed[e] && !slices.Contains(wanted, e) {
+				names = append(names, e)
+			}
+		}
+	}
+	var steps []Step
+	for _, e := range sorted(names) {
+		steps = append(steps, Step{Op: Revoke, Target: e})
+	}
+	return steps
+}
+
+// take plans a REVOKE as far as enforcement reaches.
+func (p *planner) take(s Step) {
+	if slices.Contains(p.in.Record.Gave, s.Target) {
+		p.need(s, Own)
+		return
+	}
+	if p.in.Settings.Enforce < Full {
+		p.note(Note{Op: s.Op, Target: s.Target, Why: Foreign, Level: p.in.Settings.Enforce})
+		return
+	}
+	p.need(s, Full)
+}
+
+// excludes says that the account may not have e together with one of the others.
+func (p *planner) excludes(e string, others []string) bool {
+	group := p.in.Can.ExclusionGroup[e]
+	return group != "" && slices.ContainsFunc(others, func(o string) bool { return p.in.Can.ExclusionGroup[o] == group })
+}
+
+// excludedBy says that e cannot be given because something of its exclusion group stays.
+func (p *planner) excludedBy(e string, unwanted []Step) bool {
+	for _, s := range unwanted {
+		if p.excludes(s.Target, []string{e}) && !slices.ContainsFunc(p.Steps, func(t Step) bool { return t.Op == Revoke && t.Target == s.Target }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *planner) supports(op Op) bool {
+	_, ok := p.in.Can.Ops[op]
+	return ok
+}
+
+// need adds a step, or says why it is not added. It reports whether the step was added.
+func (p *planner) need(s Step, level Enforce) bool {
+	switch {
+	case p.in.Settings.Enforce < level:
+		p.note(Note{Op: s.Op, Target: s.Target, Why: Enforced, Level: p.in.Settings.Enforce, Blocks: true})
+	case !p.supports(s.Op):
+		p.stuck(s.Op, s.Target, Problem{Code: "UNSUPPORTED", Reason: ReasonUnsupported})
+	case s.Op.Destructive() && p.in.Desired.Release == "":
+		p.stuck(s.Op, s.Target, Problem{Code: "PRECONDITION", Reason: ReasonNoRelease})
+	default:
+		p.Steps = append(p.Steps, s)
+		return true
+	}
+	return false
+}
+
+// stuck records a problem with its note; the first problem is the one that is shown.
+func (p *planner) stuck(op Op, target string, problem Problem) {
+	p.note(Note{Op: op, Target: target, Why: whyOf[problem.Reason], Blocks: true})
+	if p.in.Settings.Enforce > Observe && p.Problem == nil {
+		p.Problem = &problem
+	}
+}
+
+func (p *planner) note(n Note) { p.Notes = append(p.Notes, n) }
