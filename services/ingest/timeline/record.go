@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -24,6 +25,12 @@ type Record struct {
 	EndDate           string // the last day with access, or the instant at which it ends
 	EffectiveDate     string
 	Attributes        map[string]string
+}
+
+// Clone returns a record that shares nothing with r.
+func (r Record) Clone() Record {
+	r.Attributes = maps.Clone(r.Attributes)
+	return r
 }
 
 // attributePrefix is what names of own attributes begin with where fields are named.

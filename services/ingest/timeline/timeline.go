@@ -12,7 +12,6 @@ package timeline
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -194,7 +193,7 @@ func (k Kind) Lane() Lane {
 type Event struct {
 	Kind      Kind
 	Effective time.Time // the instant from which it holds
-	// Backdated: the record itself named an instant that had passed when it became known.
+	// Backdated: it held from more than Grace before it became known.
 	Backdated bool
 	// Changes lists what changed, by field name, with values. Empty when nothing was known before.
 	Changes []Change
@@ -208,6 +207,9 @@ type Event struct {
 	Known      time.Time // when Tenure learned of that word
 	Actor      string
 }
+
+// Grace is how long word may take to arrive without being called back-dated.
+const Grace = 5 * time.Minute
 
 // ActorTime is the actor of what time alone brought about.
 const ActorTime = "service:ingest"
@@ -228,15 +230,6 @@ type Decision struct {
 	Accepted []Fact  // the facts that were new, in order: what there is to store
 }
 
-// Superseded tells, for facts in the order of Ordered, which of them a greater fact of the same instant outdid.
-func Superseded(ordered []Fact) []bool {
-	out := make([]bool, len(ordered))
-	for i := range ordered[:max(len(ordered)-1, 0)] {
-		out[i] = ordered[i].Effective.Equal(ordered[i+1].Effective)
-	}
-	return out
-}
-
 // Ordered returns the facts in the order in which they hold, each once.
 func Ordered(facts []Fact) []Fact {
 	out := make([]Fact, 0, len(facts))
@@ -251,8 +244,11 @@ func Ordered(facts []Fact) []Fact {
 	return out
 }
 
-// Clone returns a record that shares nothing with r.
-func (r Record) Clone() Record {
-	r.Attributes = maps.Clone(r.Attributes)
-	return r
+// Superseded tells, for facts in the order of Ordered, which of them a greater fact of the same instant outdid.
+func Superseded(ordered []Fact) []bool {
+	out := make([]bool, len(ordered))
+	for i := range ordered[:max(len(ordered)-1, 0)] {
+		out[i] = ordered[i].Effective.Equal(ordered[i+1].Effective)
+	}
+	return out
 }

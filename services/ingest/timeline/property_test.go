@@ -1,0 +1,213 @@
+package timeline_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/tenurehq/tenure/services/ingest/timeline"
+)
+
+var day0 = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+
+// drawFacts draws the facts of one employment. Few distinct instants and values, so that ties and repeats are common.
+func drawFacts(t *rapid.T) []timeline.Fact {
+	day := rapid.IntRange(0, 12)
+	facts := make([]timeline.Fact, rapid.IntRange(1, 7).Draw(t, "facts"))
+	for i := range facts {
+		label := fmt.Sprintf("fact %d ", i)
+		f := timeline.Fact{
+			Source: "hr", ExternalID: "1", Key: fmt.Sprintf("k%d", i), DeliveryID: fmt.Sprintf("d%d", i),
+			Effective:  day0.AddDate(0, 0, day.Draw(t, label+"effective")),
+			SourceTime: day0.AddDate(0, 0, rapid.IntRange(0, 2).Draw(t, label+"source time")),
+			Record: timeline.Record{
+				ExternalID: "1",
+				Status:     rapid.SampledFrom([]string{"pending", "active", "active", "on_leave", "terminated"}).Draw(t, label+"status"),
+				Title:      rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, label+"title"),
+			},
+		}
+		if rapid.Bool().Draw(t, label+"has start") {
+			f.Start = day0.AddDate(0, 0, day.Draw(t, label+"start"))
+			f.Record.StartDate = f.Start.Format(time.DateOnly)
+		}
+		if rapid.Bool().Draw(t, label+"has end") {
+			f.End = day0.AddDate(0, 0, day.Draw(t, label+"end"))
+			f.Record.EndDate = f.End.AddDate(0, 0, -1).Format(time.DateOnly)
+		}
+		facts[i] = f
+	}
+	return facts
+}
+
+// expected is INTERFACE's rule word by word, without the machinery of the core.
+func expected(facts []timeline.Fact, t time.Time) (timeline.Status, timeline.Record, bool) {
+	var best *timeline.Fact
+	for i := range facts {
+		f := &facts[i]
+		if f.Effective.After(t) {
+			continue
+		}
+		if best == nil || f.Effective.After(best.Effective) ||
+			f.Effective.Equal(best.Effective) && (f.SourceTime.After(best.SourceTime) ||
+				f.SourceTime.Equal(best.SourceTime) && f.Key > best.Key) {
+			best = f
+		}
+	}
+	if best == nil {
+		return timeline.Pending, timeline.Record{}, false
+	}
+	status, _ := timeline.ParseStatus(best.Record.Status)
+	if status != timeline.Terminated {
+		if !best.End.IsZero() && !t.Before(best.End) {
+			status = timeline.Terminated
+		} else if !best.Start.IsZero() && t.Before(best.Start) {
+			status = timeline.Pending
+		}
+	}
+	return status, best.Record, true
+}
+
+func TestTheGreatestFactThatIsEffectiveHolds(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		facts := drawFacts(t)
+		at := day0.Add(time.Duration(rapid.IntRange(-24, 24*14).Draw(t, "hour")) * time.Hour)
+		got := timeline.At(facts, at)
+		status, record, known := expected(facts, at)
+		if got.Status != status || known && !cmp.Equal(got.Record, record) {
+			t.Fatalf("at %s: %v %+v, want %v %+v", at, got.Status, got.Record, status, record)
+		}
+	})
+}
+
+// arrivals feeds facts to Step, shuffled, some of them twice, in groups, at instants that only grow, and checks every
+// step on the way. It ends at the instant end.
+func arrivals(t *rapid.T, facts []timeline.Fact, end time.Time) timeline.State {
+	queue := rapid.Permutation(slices.Concat(facts, facts[:rapid.IntRange(0, len(facts)).Draw(t, "said twice")])).Draw(t, "order")
+	now := day0.AddDate(0, 0, -1)
+	var known []timeline.Fact
+	var state timeline.State
+	folded := timeline.StatusUnknown // what somebody would believe who saw only the events
+	for done := false; !done; {
+		now = now.Add(time.Duration(rapid.IntRange(0, 96).Draw(t, "hours")) * time.Hour)
+		said := queue[:rapid.IntRange(0, len(queue)).Draw(t, "said")]
+		if done = !now.Before(end); done {
+			now, said = end, queue
+		}
+		queue = queue[len(said):]
+		said = slices.Clone(said)
+		for i := range said {
+			said[i].Known = now
+		}
+		d := timeline.Step(known, said, state, now)
+		known, state = append(known, d.Accepted...), d.State
+		folded = fold(t, folded, d.Events)
+		if out := state.Status; out == timeline.Active || out == timeline.OnLeave {
+			if folded != out {
+				t.Fatalf("events say %v, state says %v", folded, out)
+			}
+		} else if folded == timeline.Active || folded == timeline.OnLeave {
+			t.Fatalf("events say %v, state says %v", folded, out)
+		}
+		if again := timeline.Step(known, said, state, now); len(again.Events)+len(again.Accepted) > 0 || !cmp.Equal(again.State, state) {
+			t.Fatalf("the same facts again change something: %+v", again)
+		}
+	}
+	return state
+}
+
+// fold applies events to what their reader believes, and checks that each of them can follow.
+func fold(t *rapid.T, status timeline.Status, events []timeline.Event) timeline.Status {
+	employed := func() bool { return status == timeline.Active || status == timeline.OnLeave }
+	for _, e := range events {
+		ok := true
+		switch e.Kind {
+		case timeline.Joiner, timeline.Rehire:
+			ok, status = !employed(), timeline.Active
+		case timeline.Leaver:
+			ok, status = employed() || status == timeline.StatusUnknown, timeline.Terminated
+		case timeline.NoShow:
+			ok, status = !employed(), timeline.Terminated
+		case timeline.LeaveStarted:
+			ok, status = status == timeline.Active, timeline.OnLeave
+		case timeline.LeaveEnded:
+			ok, status = status == timeline.OnLeave, timeline.Active
+		case timeline.Mover, timeline.ContractExtended:
+			ok = employed()
+		case timeline.Correction:
+		}
+		if !ok {
+			t.Fatalf("%v cannot follow %v", e.Kind, status)
+		}
+		if urgent := e.Kind == timeline.Leaver || e.Kind == timeline.NoShow; urgent != (e.Kind.Lane() == timeline.Urgent) {
+			t.Fatalf("%v in lane %v", e.Kind, e.Kind.Lane())
+		}
+	}
+	return status
+}
+
+func TestTheEndStateDoesNotDependOnArrival(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		facts := drawFacts(t)
+		end := day0.AddDate(0, 0, 6)
+		got, want := arrivals(t, facts, end), timeline.At(facts, end)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("the order of arrival changed the end state (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestNextIsTheFirstInstantAtWhichTheStateChanges(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		facts := drawFacts(t)
+		now := day0.Add(time.Duration(rapid.IntRange(-24, 24*14).Draw(t, "hour")) * time.Hour)
+		state := timeline.At(facts, now)
+		differs := func(at time.Time) bool {
+			later := timeline.At(facts, at)
+			return later.Status != state.Status || len(timeline.Changes(state.Record, later.Record)) > 0
+		}
+		// All instants lie on whole hours, so this scan misses none.
+		for at := now; at.Before(day0.AddDate(0, 0, 15)); at = at.Add(time.Hour) {
+			if !state.Next.IsZero() && !at.Before(state.Next) {
+				break
+			}
+			if differs(at) {
+				t.Fatalf("state changes at %s, next due is %s", at, state.Next)
+			}
+		}
+		if !state.Next.IsZero() && !differs(state.Next) {
+			t.Fatalf("nothing changes at %s", state.Next)
+		}
+	})
+}
+
+func TestWakingAtEveryDueTimeTellsTheSameAsWakingOnce(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		facts := drawFacts(t)
+		end := day0.AddDate(0, 0, 14)
+		start := timeline.Step(nil, facts, timeline.State{}, day0.Add(-time.Hour))
+		var often []timeline.Event
+		state := start.State
+		for steps := 0; !state.Next.IsZero(); steps++ {
+			if steps > 3*len(facts) {
+				t.Fatalf("due again and again: %+v", state)
+			}
+			d := timeline.Step(facts, nil, state, state.Next)
+			often, state = append(often, d.Events...), d.State
+		}
+		once := timeline.Step(facts, nil, start.State, end)
+		if diff := cmp.Diff(once.Events, often); diff != "" {
+			t.Fatalf("waking often tells something else (-once +often):\n%s", diff)
+		}
+		if once.State.Status != state.Status {
+			t.Fatalf("once: %v, often: %v", once.State.Status, state.Status)
+		}
+	})
+}
