@@ -134,8 +134,8 @@ func (c *consumer) consume(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil // both were ready: nothing new is taken
 			}
-			if rest := c.settle(ctx, c.inbox.take(c.cfg.Batch)); rest > 0 {
-				pause(ctx, rest)
+			if batch := c.inbox.take(c.cfg.Batch); len(batch) > 0 {
+				c.settle(ctx, batch)
 			}
 		}
 	}

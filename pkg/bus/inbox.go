@@ -27,7 +27,7 @@ func (i *inbox) put(m jetstream.Msg) {
 	i.signal()
 }
 
-// signal leaves one token. The mutex is held, so a token and an empty inbox never meet.
+// signal leaves one token.
 func (i *inbox) signal() {
 	select {
 	case i.ready <- struct{}{}:
@@ -35,8 +35,8 @@ func (i *inbox) signal() {
 	}
 }
 
-// take moves up to n waiting messages to the handler, whose former ones are settled by now. Something waits for
-// whoever took the token.
+// take moves up to n waiting messages to the handler, whose former ones are settled by now. There may be none: a
+// message can come, with a token of its own, between the taking of a token and this.
 func (i *inbox) take(n int) []jetstream.Msg {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -79,8 +79,4 @@ func (i *inbox) giveBack() {
 		_ = m.Nak()
 	}
 	i.waiting, i.handled = nil, nil
-	select {
-	case <-i.ready: // its message is no longer here
-	default:
-	}
 }

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
@@ -14,9 +13,8 @@ import (
 // not the events that are wrong, it is something they all need.
 const outageAfter = 5
 
-// settle handles a batch and tells the server what became of every message of it. It returns how long to rest
-// before the next one: 0 unless nothing works.
-func (c *consumer) settle(ctx context.Context, batch []jetstream.Msg) time.Duration {
+// settle handles a batch and tells the server what became of every message of it. When nothing works it rests.
+func (c *consumer) settle(ctx context.Context, batch []jetstream.Msg) {
 	events := make([]Event, len(batch))
 	for i, m := range batch {
 		events[i] = fromMsg(m.Subject(), m.Headers(), m.Data())
@@ -27,11 +25,11 @@ func (c *consumer) settle(ctx context.Context, batch []jetstream.Msg) time.Durat
 		for _, m := range batch {
 			c.acknowledge(m)
 		}
-		return 0
+		return
 	}
 	if len(batch) == 1 {
 		c.settleFailed(ctx, batch[0], events[0], err)
-		return 0
+		return
 	}
 	failed := 0 // in a row
 	for i, m := range batch {
@@ -41,7 +39,8 @@ func (c *consumer) settle(ctx context.Context, batch []jetstream.Msg) time.Durat
 			for _, m := range batch[i:] {
 				c.retryLater(m)
 			}
-			return backoff(c.outages)
+			pause(ctx, backoff(c.outages))
+			return
 		}
 		if err = c.call(ctx, events[i:i+1]); err == nil {
 			failed, c.outages = 0, 0
@@ -53,7 +52,6 @@ func (c *consumer) settle(ctx context.Context, batch []jetstream.Msg) time.Durat
 			failed = 0
 		}
 	}
-	return 0
 }
 
 // call calls the handler.
