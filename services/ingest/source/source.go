@@ -4,9 +4,7 @@
 // refused with a JSON pointer to the place. It keeps every item's bytes as they came; numbers lose no digit.
 package source
 
-import (
-	"time"
-)
+import "time"
 
 const (
 	// MaxBody is the greatest body taken, in bytes.
@@ -54,6 +52,3 @@ func (e *Error) Error() string {
 	}
 	return e.Pointer + ": " + e.Problem
 }
-
-// Parse reads a body. An error is an *Error. What is well-formed and cannot be understood has Envelope.Held set.
-func Parse(body []byte, form Form) (Envelope, error) { return Envelope{}, nil }
