@@ -337,6 +337,33 @@ func TestAStreamDeletedUnderALiveServerIsMadeAnew(t *testing.T) {
 	}
 }
 
+func TestFilesRemovedUnderALiveServerMakeANewStream(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := bustest.Start(t, bus.ServerConfig{StoreDir: dir})
+	a, b := bustest.Connect(t, server), bustest.Connect(t, server)
+	renewed := make(chan string, 10)
+	a.OnNewStream(func() { renewed <- "a" })
+	b.OnNewStream(func() { renewed <- "b" })
+	handle, got := collect()
+	consume(t, a, bus.ConsumerConfig{Name: "survivor"}, handle)
+	publish(t, a, intent(1))
+	receive(t, got, "the event before")
+	if err := os.RemoveAll(filepath.Join(dir, "jetstream")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		receive(t, renewed, "the news of a new stream")
+	}
+	publish(t, b, intent(1), intent(2))
+	for range 2 {
+		receive(t, got, "an event of the new stream")
+	}
+	if a.Epoch() != b.Epoch() {
+		t.Error("two buses on one stream disagree about which it is")
+	}
+}
+
 func TestADurableDeletedUnderALiveServerIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	b := bustest.New(t)

@@ -4,10 +4,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -58,9 +60,10 @@ type User struct {
 
 // Server is an embedded NATS server with JetStream. Unless it listens nobody outside this process can reach it.
 type Server struct {
-	nats  *server.Server
-	token string // proves that a connection is from this process
-	store string
+	nats      *server.Server
+	token     string     // proves that a connection is from this process
+	streamDir string     // where the stream's files are
+	replacing sync.Mutex // held while a stream whose files are gone is replaced
 }
 
 // StartServer starts the embedded server and returns when it takes connections.
@@ -75,9 +78,9 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if maxBytes == 0 {
 		maxBytes = defaultMaxBytes
 	}
-	sync := cfg.SyncInterval
-	if sync == 0 {
-		sync = defaultSyncInterval
+	syncEvery := cfg.SyncInterval
+	if syncEvery == 0 {
+		syncEvery = defaultSyncInterval
 	}
 	token := rand.Text()
 	options := &server.Options{
@@ -86,7 +89,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		NoSigs:                     true,
 		JetStream:                  true,
 		StoreDir:                   cfg.StoreDir,
-		SyncInterval:               sync,
+		SyncInterval:               syncEvery,
 		SyncAlways:                 cfg.SyncAlways,
 		DisableJetStreamBanner:     true,
 		JetStreamMaxMemory:         64 << 20,
@@ -136,7 +139,11 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		}
 		return nil, fault.New(fault.Unavailable, "embedded nats did not start in %s", startTimeout)
 	}
-	return &Server{nats: natsServer, token: token, store: filepath.Join(cfg.StoreDir, "jetstream", "$G", "streams", streamName)}, nil
+	return &Server{
+		nats:      natsServer,
+		token:     token,
+		streamDir: filepath.Join(cfg.StoreDir, "jetstream", "$G", "streams", streamName),
+	}, nil
 }
 
 // Addr is where the server listens; nil when it does not.
@@ -146,6 +153,12 @@ func (s *Server) Addr() net.Addr { return s.nats.Addr() }
 func (s *Server) Close() {
 	s.nats.Shutdown()
 	s.nats.WaitForShutdown()
+}
+
+// holdsStream reports whether the stream's own description is on disk. What cannot be looked at is taken to be there.
+func (s *Server) holdsStream() bool {
+	_, err := os.Stat(filepath.Join(s.streamDir, "meta.inf"))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 func (c ServerConfig) validate() error {

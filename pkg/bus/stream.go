@@ -134,7 +134,10 @@ func (b *Bus) watchStream(ctx context.Context) {
 		if !b.conn.IsConnected() {
 			continue // told when it is again
 		}
-		err := b.ensureStream(ctx)
+		err := b.replaceWiped(ctx)
+		if err == nil {
+			err = b.ensureStream(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -145,6 +148,27 @@ func (b *Bus) watchStream(ctx context.Context) {
 		}
 		wasWell = err == nil
 	}
+}
+
+// replaceWiped deletes the stream of an embedded server whose files somebody has removed: the server would go on
+// acknowledging what is nowhere. A new stream then brings everything back from the outboxes.
+func (b *Bus) replaceWiped(ctx context.Context) error {
+	s := b.cfg.Server
+	if s == nil || s.holdsStream() {
+		return nil
+	}
+	s.replacing.Lock() // several buses may see it; the second must not delete what the first has made
+	defer s.replacing.Unlock()
+	if s.holdsStream() {
+		return nil
+	}
+	b.log.Error("the files of the stream are gone", zap.String("directory", s.streamDir))
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	if err := b.js.DeleteStream(ctx, streamName); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete the stream whose files are gone: %w", err)
+	}
+	return b.ensureStream(ctx)
 }
 
 // kindOf says whether trying again later can help: JetStream's refusals by content cannot, all else can.
