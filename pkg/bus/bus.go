@@ -56,6 +56,7 @@ type Bus struct {
 	epoch   string
 	renewed chan struct{} // closed, and replaced, when the stream is a new one
 	onNew   []func()
+	onAgain []func()
 }
 
 // Connect connects, makes the stream if there is none, and from then on keeps both: it reconnects for ever, and makes
@@ -137,6 +138,14 @@ func (b *Bus) OnNewStream(f func()) {
 	b.onNew = append(b.onNew, f)
 }
 
+// OnReconnect has f called whenever the connection was lost and is there again: the server may be another one that has
+// not seen the last that the former acknowledged. f must not block.
+func (b *Bus) OnReconnect(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.onAgain = append(b.onAgain, f)
+}
+
 func (b *Bus) options() ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name("tenure " + b.cfg.Service),
@@ -147,6 +156,12 @@ func (b *Bus) options() ([]nats.Option, error) {
 		nats.ReconnectHandler(func(*nats.Conn) {
 			b.log.Info("connected to nats again")
 			b.lookNow()
+			b.mu.Lock()
+			onAgain := b.onAgain
+			b.mu.Unlock()
+			for _, f := range onAgain {
+				f()
+			}
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: closed by us

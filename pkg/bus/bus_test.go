@@ -501,14 +501,14 @@ func TestWhatIsNoEventIsDeliveredWithWhatThereIs(t *testing.T) {
 	b := bustest.New(t)
 	if _, err := bus.JetStream(b).PublishMsg(t.Context(), &nats.Msg{
 		Subject: "tenure.odd.thing",
-		Header:  nats.Header{"ce-id": {"x1"}, "seq": {"many"}, "ce-time": {"yesterday"}},
+		Header:  nats.Header{"ce-id": {"x\x00\xff1"}, "seq": {"many"}, "ce-time": {"yesterday"}},
 		Data:    []byte{0xff},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	handle, got := collect()
 	consume(t, b, bus.ConsumerConfig{Name: "odd"}, handle)
-	want := bus.Event{ID: "x1", Subject: "tenure.odd.thing", Data: []byte{0xff}}
+	want := bus.Event{ID: "x\uFFFD\uFFFD1", Subject: "tenure.odd.thing", Data: []byte{0xff}}
 	if diff := cmp.Diff(want, receive(t, got, "the odd event")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -49,17 +50,17 @@ func toMsg(e *Event) *nats.Msg {
 // others to park.
 func fromMsg(subject string, header nats.Header, data []byte) Event {
 	e := Event{
-		ID:            header.Get(headerID),
-		Type:          header.Get(headerType),
-		Origin:        header.Get(headerSource),
-		Subject:       subject,
-		CorrelationID: header.Get(headerCorrelation),
-		CausationID:   header.Get(headerCausation),
-		TraceParent:   header.Get(headerTrace),
+		ID:            text(header.Get(headerID)),
+		Type:          text(header.Get(headerType)),
+		Origin:        text(header.Get(headerSource)),
+		Subject:       text(subject),
+		CorrelationID: text(header.Get(headerCorrelation)),
+		CausationID:   text(header.Get(headerCausation)),
+		TraceParent:   text(header.Get(headerTrace)),
 		Data:          data,
 	}
 	if e.ID == "" {
-		e.ID = header.Get(jetstream.MsgIDHeader)
+		e.ID = text(header.Get(jetstream.MsgIDHeader))
 	}
 	if seq, err := strconv.ParseUint(header.Get(headerSeq), 10, 64); err == nil {
 		e.Seq = seq
@@ -68,4 +69,9 @@ func fromMsg(subject string, header nats.Header, data []byte) Event {
 		e.Time = at.UTC()
 	}
 	return e
+}
+
+// text makes of any bytes a string that protobuf and databases take.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
