@@ -1,0 +1,316 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/run"
+	"github.com/tenurehq/tenure/pkg/telemetry"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+)
+
+const (
+	// leaseTime is how long the chunks of a relay that died wait for another one.
+	leaseTime = 5 * time.Second
+	// Other processes' events are found by looking: rarely while there are none, often while there are.
+	pollIdle, pollBusy, busyFor = 200 * time.Millisecond, 25 * time.Millisecond, 2 * time.Second
+	// saveEvery bounds what is published again, for nothing, after a crash.
+	saveEvery = time.Second
+	// resend is how far before the last published chunk publishing starts again on the same stream: as long as the
+	// stream drops what it has seen.
+	resend = 2 * time.Minute
+)
+
+// Relay is the task that sends what was added, by any process on this database: one relay at a time, by lease. It
+// also asks audit what may be forgotten. It ends with ctx, after the chunk under way; what is left goes out with the
+// next start. Trouble with the database or the stream is waited out; an error means that the outbox is not this
+// origin's.
+func (o *Outbox) Relay(ctx context.Context) error {
+	for failures := 0; ; {
+		_, err := o.store.begin(ctx)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, errOrigins) {
+			return fmt.Errorf("outbox %s: %w", o.origin, err)
+		}
+		if failures++; failures == 1 {
+			o.log.Warn("cannot use the database, will try again", zap.Error(err))
+		}
+		if !pause(ctx, backoff(failures)) {
+			return nil
+		}
+	}
+	// Before the first event is numbered audit is asked, briefly, whether numbers were used that this database has
+	// forgotten: one restored from a backup would give them a second time.
+	first, cancel := context.WithTimeout(ctx, time.Second)
+	o.ask(first)
+	cancel()
+	return run.All(ctx, o.relay, o.follow)
+}
+
+// relay sends while it holds the lease, until ctx ends.
+func (o *Outbox) relay(ctx context.Context) error {
+	for failures := 0; ctx.Err() == nil; {
+		err := o.store.db.Lease(ctx, "relay/"+o.origin, leaseTime, func(ctx context.Context, _ int64) error {
+			failures = 0
+			return o.send(ctx)
+		})
+		if err != nil && ctx.Err() == nil {
+			if failures++; failures == 1 {
+				o.log.Warn("cannot relay, will try again", zap.Error(err))
+			}
+			pause(ctx, backoff(failures))
+		}
+	}
+	return nil
+}
+
+// sender is one holding of the lease. Only its own goroutine touches it.
+//
+// The lease keeps relays from doing the same work, no more: numbers are fenced by the database, and a chunk that two
+// relays publish is one.
+type sender struct {
+	*Outbox
+	done  progress // everything up to here is published into the stream of done.epoch
+	saved progress // what of it is written
+	at    time.Time
+	most  chunk   // the highest chunk published
+	todo  []chunk // kept ones to be published again, urgent first
+}
+
+// send sends until ctx ends, or the database fails.
+func (o *Outbox) send(ctx context.Context) error {
+	done, err := o.store.begin(ctx)
+	if err != nil {
+		return err
+	}
+	s := &sender{Outbox: o, done: done, saved: done, at: time.Now()}
+	if err := s.recall(ctx); err != nil {
+		return err
+	}
+	defer s.leave(ctx)
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	polled, busyUntil := false, time.Time{}
+	for ctx.Err() == nil {
+		select { // what is kept may have to go out again, also while there is always something new
+		case <-o.again:
+			if err := s.recall(ctx); err != nil {
+				return err
+			}
+		default:
+		}
+		worked, err := s.step(ctx)
+		if err != nil {
+			return err
+		}
+		if time.Since(s.at) > saveEvery {
+			if err := s.save(ctx); err != nil {
+				return err
+			}
+		}
+		if worked {
+			if polled {
+				busyUntil = time.Now().Add(busyFor) // another process is adding
+			}
+			polled = false
+			continue
+		}
+		every := pollIdle
+		if time.Now().Before(busyUntil) {
+			every = pollBusy
+		}
+		poll.Reset(every/2 + rand.N(every)) //nolint:gosec // G404: jitter needs no secrecy
+		polled = false
+		select {
+		case <-ctx.Done():
+		case <-o.added:
+		case <-o.again:
+			token(o.again) // for the top of the loop
+		case <-poll.C:
+			polled = true
+		}
+	}
+	return nil
+}
+
+// step publishes what is most urgent, one chunk or two. It reports whether there was anything.
+func (s *sender) step(ctx context.Context) (bool, error) {
+	heads, err := s.store.heads(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(heads) > 0 && heads[0].lane == eventv1.Lane_LANE_URGENT {
+		return true, s.sendNew(ctx, heads[0])
+	}
+	worked := false
+	if len(s.todo) > 0 {
+		worked = true
+		if err := s.sendAgain(ctx); err != nil {
+			return true, err
+		}
+	}
+	if len(heads) > 0 {
+		worked = true
+		if err := s.sendNew(ctx, heads[0]); err != nil {
+			return true, err
+		}
+	}
+	return worked, nil
+}
+
+// sendNew moves the events of h into a chunk and publishes it.
+func (s *sender) sendNew(ctx context.Context, h head) error {
+	c, err := s.store.move(ctx, h, s.done, time.Now())
+	if err != nil || len(c.events) == 0 {
+		return err
+	}
+	s.saved, s.at = s.done, time.Now() // written with the move
+	if !s.publish(ctx, c) {
+		return nil
+	}
+	if c.last > s.most.last {
+		s.most = c
+		s.most.events = nil
+	}
+	s.advance()
+	return nil
+}
+
+// sendAgain publishes the first chunk of todo.
+func (s *sender) sendAgain(ctx context.Context) error {
+	c, kept, err := s.store.load(ctx, s.todo[0])
+	if err != nil {
+		return err
+	}
+	if kept && !s.publish(ctx, c) {
+		return nil
+	}
+	s.todo = s.todo[1:]
+	s.advance()
+	return nil
+}
+
+// advance notes how far everything is published. While something is to be sent again that is not known.
+func (s *sender) advance() {
+	if len(s.todo) == 0 && s.most.last > s.done.seq {
+		s.done.seq, s.done.at = s.most.last, s.most.at
+	}
+}
+
+// recall lists what of the kept chunks has to be published again: see the package's doc.
+func (s *sender) recall(ctx context.Context) error {
+	epoch := s.bus.Epoch() // first: what is published from now on goes into this stream or a newer one
+	same := epoch == s.done.epoch
+	if !same {
+		s.done = progress{epoch: epoch}
+		if err := s.save(ctx); err != nil { // before audit's answer makes anything be forgotten
+			return err
+		}
+	}
+	todo, err := s.store.kept(ctx, s.done.seq, s.done.at.Add(-resend))
+	if err != nil {
+		return err
+	}
+	s.todo = todo
+	for _, c := range todo {
+		if c.last > s.most.last {
+			s.most = c
+		}
+	}
+	if len(todo) > 0 {
+		s.log.Info("publishing again what is kept", zap.Int("chunks", len(todo)), zap.Bool("new_stream", !same))
+	}
+	return nil
+}
+
+// publish repeats until the stream has the chunk. false: ctx ended before.
+func (s *sender) publish(ctx context.Context, c chunk) bool {
+	events, err := decode(c.events)
+	if err != nil {
+		// Our own bytes, gone bad on the disk. Audit will miss the numbers and say so.
+		s.log.Error("a chunk cannot be read", zap.Uint64(telemetry.FieldSeq, c.first), zap.Error(err))
+		return true
+	}
+	for failures := 0; ; {
+		// An attempt is finished even when the process is told to stop; it is bounded.
+		err := s.bus.PublishChunk(context.WithoutCancel(ctx), events)
+		if err == nil {
+			if failures > 0 {
+				s.log.Info("the stream takes events again")
+			}
+			return true
+		}
+		if failures++; failures == 1 { // once per trouble
+			s.log.Warn("cannot publish, will try again", zap.Error(err))
+		}
+		if !pause(ctx, backoff(failures)) {
+			return false
+		}
+	}
+}
+
+// save writes how far the relay has come, if that has changed.
+func (s *sender) save(ctx context.Context) error {
+	s.at = time.Now()
+	if s.done == s.saved {
+		return nil
+	}
+	if err := s.store.save(ctx, s.done); err != nil {
+		return err
+	}
+	s.saved = s.done
+	return nil
+}
+
+// leave saves what the next relay need not do again.
+func (s *sender) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := s.save(ctx); err != nil {
+		s.log.Debug("progress not saved", zap.Error(err)) // costs duplicates only
+	}
+}
+
+// decode returns a chunk's events.
+func decode(encoded []byte) ([]bus.Event, error) {
+	var list eventv1.ReadResponse
+	if err := proto.Unmarshal(encoded, &list); err != nil {
+		return nil, err
+	}
+	events := make([]bus.Event, len(list.GetEvents()))
+	for i, e := range list.GetEvents() {
+		events[i] = bus.FromProto(e)
+	}
+	return events, nil
+}
+
+// backoff is the pause before the nth retry: 50 ms, doubled up to 3 s, spread by half either way.
+func backoff(n int) time.Duration {
+	const first, most = 50 * time.Millisecond, 3 * time.Second
+	d := most
+	if n < 7 {
+		d = min(most, first<<max(n-1, 0))
+	}
+	return d/2 + rand.N(d) //nolint:gosec // G404: jitter needs no secrecy
+}
+
+// pause waits for d. false: ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
