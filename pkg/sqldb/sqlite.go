@@ -57,7 +57,9 @@ func openSQLite(ctx context.Context, cfg Config) (engine, error) {
 
 func (db *sqliteDB) name() string { return "sqlite" }
 
-func (db *sqliteDB) now() string { return `CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)` }
+func (db *sqliteDB) now() string {
+	return `CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)`
+}
 
 func (db *sqliteDB) close() error {
 	if db.writer != nil {
