@@ -76,3 +76,15 @@ func (o overlay) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	}
 	return hashes, nil
 }
+
+// Frontier returns the numbers of the stored hashes that a tree of size leaves grows from: all that Append asks for.
+func Frontier(size int64) []int64 {
+	var indexes []int64
+	for level, start := 62, int64(0); level >= 0; level-- {
+		if width := int64(1) << level; size&width != 0 {
+			indexes = append(indexes, tlog.StoredHashIndex(level, start>>level))
+			start += width
+		}
+	}
+	return indexes
+}

@@ -1,0 +1,232 @@
+// Package audit records every event of every service in a log that nobody can quietly change: a Merkle tree (RFC 6962)
+// with signed checkpoints. It completes the record by asking the origins for what is missing, and refuses to sign a
+// head that does not extend what it signed before.
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/mod/sumdb/note"
+	"google.golang.org/grpc"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/outbox"
+	"github.com/tenurehq/tenure/pkg/run"
+	"github.com/tenurehq/tenure/pkg/sqldb"
+	auditv1 "github.com/tenurehq/tenure/proto/gen/tenure/audit/v1"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	"github.com/tenurehq/tenure/services/audit/internal/store"
+)
+
+const (
+	origin         = "audit"
+	leaseTTL       = 15 * time.Second
+	repairEvery    = 2 * time.Second  // holes
+	tailEvery      = 30 * time.Second // events after the newest known one, which a lying stream may have lost
+	repairPage     = 500
+	minCheckpoint  = time.Second
+	defaultSigning = time.Minute
+)
+
+// Config is the operator's part.
+type Config struct {
+	Origin          string        // the log's name in checkpoints, like log.acme.example/tenure; empty: a random one
+	KeyFile         string        // the signing key, in the form of golang.org/x/mod/sumdb/note; made when it does not exist
+	CheckpointEvery time.Duration // at most this long from recording to signing; zero: a minute
+}
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	if c.KeyFile == "" {
+		return errors.New("audit.key_file: empty")
+	}
+	if c.CheckpointEvery != 0 && c.CheckpointEvery < minCheckpoint {
+		return fmt.Errorf("audit.checkpoint_every: %s is less than %s", c.CheckpointEvery, minCheckpoint)
+	}
+	if strings.ContainsAny(c.Origin, "+ \t\r\n") {
+		return errors.New("audit.origin: must have no space and no plus sign")
+	}
+	return nil
+}
+
+// Deps is what the service works with.
+type Deps struct {
+	DB       *sqldb.DB                         // with Migrations
+	Bus      *bus.Bus                          //
+	Origins  map[string]eventv1.EventLogClient // by origin: who has its events (ingest, policy, provision/<application>, audit)
+	Log      *zap.Logger
+	Registry prometheus.Registerer
+	Now      func() time.Time
+}
+
+// Service is the audit service.
+type Service struct {
+	auditv1.UnimplementedAuditServiceServer
+	cfg    Config
+	deps   Deps
+	store  *store.Store
+	outbox *outbox.Outbox
+	signer note.Signer
+	vkey   string
+	figs   figures
+
+	writing sync.Mutex // held while seq appends or its state is read
+	seq     *sequencer
+	grew    signal // told after each append
+}
+
+// Migrations are what Deps.DB must have run.
+func Migrations() []sqldb.Migrations {
+	return []sqldb.Migrations{store.Migrations(), outbox.Migrations}
+}
+
+// New builds the service; it makes the signing key at the first start.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.CheckpointEvery == 0 {
+		cfg.CheckpointEvery = defaultSigning
+	}
+	signer, vkey, err := signingKey(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, deps: deps, store: store.New(deps.DB), signer: signer, vkey: vkey, grew: newSignal()}
+	s.seq = &sequencer{store: s.store, now: deps.Now}
+	s.figs = newFigures(deps.Registry)
+	s.outbox, err = outbox.New(outbox.Config{Origin: origin}, outbox.Deps{
+		DB: deps.DB, Bus: deps.Bus, Recorded: s.recorded, Log: deps.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// signingKey reads the log's key, or makes one.
+func signingKey(cfg Config) (note.Signer, string, error) {
+	raw, err := os.ReadFile(cfg.KeyFile)
+	if errors.Is(err, os.ErrNotExist) {
+		raw, err = newKey(cfg)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("the log's signing key: %w", err)
+	}
+	skey, vkey, ok := strings.Cut(strings.TrimSpace(string(raw)), "\n")
+	if !ok {
+		return nil, "", fmt.Errorf("the log's signing key: %s must hold the signing key and the verifier key, a line each", cfg.KeyFile)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		return nil, "", fmt.Errorf("the log's signing key in %s: %w", cfg.KeyFile, err)
+	}
+	if cfg.Origin != "" && signer.Name() != cfg.Origin {
+		return nil, "", fmt.Errorf("audit.origin is %q and the key in %s is of %q: a log cannot change its name", cfg.Origin, cfg.KeyFile, signer.Name())
+	}
+	return signer, vkey, nil
+}
+
+func newKey(cfg Config) ([]byte, error) {
+	name := cfg.Origin
+	if name == "" {
+		var id [6]byte
+		_, _ = rand.Read(id[:]) // never fails
+		name = "tenure-" + hex.EncodeToString(id[:])
+	}
+	skey, vkey, err := note.GenerateKey(rand.Reader, name)
+	if err != nil {
+		return nil, err
+	}
+	raw := []byte(skey + "\n" + vkey + "\n")
+	f, err := os.OpenFile(cfg.KeyFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(raw)
+	return raw, errors.Join(err, f.Sync(), f.Close())
+}
+
+// Register adds the service's RPCs.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	auditv1.RegisterAuditServiceServer(r, s)
+	eventv1.RegisterEventLogServer(r, outbox.NewEventLog(s.outbox))
+}
+
+// VerifierKey is what checkpoints are verified with.
+func (s *Service) VerifierKey() string { return s.vkey }
+
+// Run records, repairs and signs until ctx ends. Of several replicas one does, by lease.
+func (s *Service) Run(ctx context.Context) error {
+	return run.All(ctx, s.outbox.Relay, func(ctx context.Context) error {
+		return s.deps.DB.Lease(ctx, "sequencer", leaseTTL, s.sequence)
+	})
+}
+
+// sequence is the work of the one replica that writes the log.
+func (s *Service) sequence(ctx context.Context, _ int64) error {
+	s.forget() // another replica may have written since
+	defer s.forget()
+	if err := s.extendsWhatWasSigned(ctx); err != nil {
+		return err
+	}
+	return run.All(ctx,
+		s.deps.Bus.Consumer(bus.ConsumerConfig{Name: "audit", Subjects: []string{"tenure.>"}}, s.record),
+		s.repair,
+		s.signRegularly,
+	)
+}
+
+// forget makes the next use of the sequencer load the log's head again.
+func (s *Service) forget() {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.seq.origins = nil
+}
+
+// record is the consumer's handler, and what repair hands events to.
+func (s *Service) record(ctx context.Context, batch []bus.Event) error {
+	s.writing.Lock()
+	n, err := s.seq.record(ctx, batch)
+	if moved(err) {
+		n, err = s.seq.record(ctx, batch)
+	}
+	s.writing.Unlock()
+	if err != nil {
+		return fmt.Errorf("record %d events: %w", len(batch), err)
+	}
+	if n > 0 {
+		s.figs.recorded.Add(float64(n))
+		s.grew.tell()
+	}
+	return nil
+}
+
+// recorded is how far an origin is in the log, and for how long a hole in it has been known.
+func (s *Service) recorded(ctx context.Context, origin string) (uint64, time.Duration, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.seq.origins == nil {
+		recorded, err := s.store.Origins(ctx)
+		return recorded[origin], 0, err
+	}
+	p := s.seq.origins[origin]
+	switch {
+	case p == nil:
+		return 0, 0, nil
+	case p.since.IsZero():
+		return p.seq, 0, nil
+	default:
+		return p.seq, s.deps.Now().Sub(p.since), nil
+	}
+}
