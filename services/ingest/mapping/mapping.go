@@ -7,6 +7,8 @@ package mapping
 import (
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/tenurehq/tenure/services/ingest/timeline"
 )
 
@@ -15,30 +17,48 @@ type Held struct{ Reason string }
 
 func (h *Held) Error() string { return h.Reason }
 
+// hold is a *Held about a field.
+func hold(field, problem string) *Held { return &Held{Reason: field + ": " + problem} }
+
 // Event is what a mapping knows of the delivery besides the person.
 type Event struct {
 	Type      string
-	Timestamp time.Time // when the source made the record
+	Timestamp time.Time // when the source made the record; a record without effective_date holds from here on
 }
 
 // Mapping reads records of one source. Safe for concurrent use.
-type Mapping struct{}
-
-// Generic is the mapping of sources that speak the generic form. Zone is for dates of people without one; nil: UTC.
-func Generic(zone *time.Location) *Mapping { return &Mapping{} }
-
-// Compile reads a mapping file: YAML, a CEL expression for each field (see docs/people.md). An error points at
-// file:line:key.
-func Compile(file string, text []byte, zone *time.Location) (*Mapping, error) { return &Mapping{}, nil }
-
-// Read makes a fact of an item: ExternalID, Record, SourceTime, Effective, Start and End are set, the rest is for
-// the caller. An error is a *Held.
-func (m *Mapping) Read(item []byte, event Event) (timeline.Fact, error) { return timeline.Fact{}, nil }
-
-// Check makes a fact of a record that is already at hand, such as an operator's, by the same rules as Read.
-func (m *Mapping) Check(record timeline.Record, event Event) (timeline.Fact, error) {
-	return timeline.Fact{}, nil
+type Mapping struct {
+	fields []expression // empty: the generic form
+	zone   *time.Location
+	zones  *zones
 }
 
-// Zone finds an IANA zone; "" is UTC. The zones are built in, so the answer is the same everywhere.
-func Zone(name string) (*time.Location, error) { return time.UTC, nil }
+// Generic is the mapping of sources that speak the generic form. Zone is for dates of people without one; nil: UTC.
+func Generic(zone *time.Location) *Mapping {
+	if zone == nil {
+		zone = time.UTC
+	}
+	return &Mapping{zone: zone, zones: newZones()}
+}
+
+// Read makes a fact of an item: ExternalID, Record, SourceTime, Effective, Start and End are set, the rest is for
+// the caller. An error is a *Held; then the fact has nothing but the ExternalID, if that much could be read.
+func (m *Mapping) Read(item []byte, event Event) (timeline.Fact, error) {
+	if v := jsontext.Value(item); v.Kind() != jsontext.KindBeginObject || !v.IsValid() { // valid: no key twice, no text after the end
+		return timeline.Fact{}, &Held{Reason: "not a JSON object"}
+	}
+	var record timeline.Record
+	var err error
+	if len(m.fields) == 0 {
+		record, err = decode(item)
+	} else {
+		record, err = m.evaluate(item, event)
+	}
+	if err != nil {
+		if checkID(record.ExternalID) != nil {
+			record.ExternalID = ""
+		}
+		return timeline.Fact{ExternalID: record.ExternalID}, err
+	}
+	return m.Check(record, event)
+}
