@@ -132,8 +132,9 @@ func value(dec *jsontext.Decoder) (any, error) {
 		}
 		_, err = dec.ReadToken()
 		return out, err
+	default:
+		return nil, nil // JSON's null
 	}
-	return nil, nil //nolint:nilnil // JSON's null
 }
 
 func number(text string) (any, error) {

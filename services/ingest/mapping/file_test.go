@@ -24,7 +24,7 @@ effective_date: 'event.type == "now" ? "" : string(event.timestamp)'
 attributes.cost_center: 'has(data.cc) ? data.cc : ""'
 `
 
-func compile(t testing.TB, text string) *mapping.Mapping {
+func compile(t *testing.T, text string) *mapping.Mapping {
 	t.Helper()
 	m, err := mapping.Compile("acme.yaml", []byte(text), nil)
 	if err != nil {

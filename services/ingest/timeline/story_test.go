@@ -58,6 +58,7 @@ func TestStories(t *testing.T) {
 
 // play runs a story, and every step of it twice: the second time must change nothing.
 func play(t *testing.T, s story) {
+	t.Helper()
 	var known []timeline.Fact
 	var state timeline.State
 	for i, step := range s.Steps {
@@ -103,6 +104,7 @@ func play(t *testing.T, s story) {
 }
 
 func sayFact(t *testing.T, say map[string]string, now time.Time) timeline.Fact {
+	t.Helper()
 	f := timeline.Fact{
 		Source: "hr", ExternalID: "1", Key: say["key"], Known: now, SourceTime: now,
 		DeliveryID: "delivery-" + say["key"], Actor: "source:hr",

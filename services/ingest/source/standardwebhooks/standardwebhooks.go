@@ -40,7 +40,7 @@ const (
 )
 
 func (refused) Error() string        { return ErrRefused.Error() }
-func (refused) Is(target error) bool { return target == ErrRefused } //nolint:errorlint // Is compares, it does not unwrap
+func (refused) Is(target error) bool { return target == ErrRefused }
 
 // Reason is why Verify refused, as a short code for a counter: headers, timestamp or signature; "" for another error.
 func Reason(err error) string {
