@@ -32,7 +32,9 @@ func BenchmarkLoneEvent(b *testing.B) {
 		took = append(took, (<-arrived).Sub(began))
 	}
 	stop()
-	<-ended
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
@@ -65,5 +67,7 @@ func BenchmarkChunks(b *testing.B) {
 	}
 	b.ReportMetric(float64(got)/b.Elapsed().Seconds(), "events/s")
 	stop()
-	<-ended
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
 }

@@ -62,22 +62,17 @@ func (c *consumer) run(ctx context.Context) error {
 	if err := c.cfg.validate(); err != nil {
 		return fmt.Errorf("consumer %q: %w", c.cfg.Name, err)
 	}
-	failures := 0
-	for ctx.Err() == nil {
+	for failures := 0; ctx.Err() == nil; {
 		err := c.consume(ctx)
-		if ctx.Err() != nil {
-			break
-		}
 		if err == nil {
 			failures = 0
-			continue
+		} else if ctx.Err() == nil {
+			if failures++; failures == 1 { // once per trouble, not once per attempt
+				c.log.Warn("cannot consume, will try again", zap.Error(err))
+			}
+			c.bus.lookNow()
+			pause(ctx, backoff(failures))
 		}
-		failures++
-		if failures == 1 { // once per trouble, not once per attempt
-			c.log.Warn("cannot consume, will try again", zap.Error(err))
-		}
-		c.bus.lookNow()
-		pause(ctx, backoff(failures))
 	}
 	return nil
 }

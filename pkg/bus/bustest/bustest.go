@@ -11,41 +11,41 @@ import (
 )
 
 // New returns a bus on a server of its own; both end with the test.
-func New(t testing.TB) *bus.Bus {
-	t.Helper()
-	return Connect(t, NewServer(t))
+func New(tb testing.TB) *bus.Bus {
+	tb.Helper()
+	return Connect(tb, NewServer(tb))
 }
 
 // NewServer starts a server that only this process reaches; it ends with the test.
-func NewServer(t testing.TB) *bus.Server {
-	t.Helper()
-	return Start(t, bus.ServerConfig{StoreDir: t.TempDir()})
+func NewServer(tb testing.TB) *bus.Server {
+	tb.Helper()
+	return Start(tb, bus.ServerConfig{StoreDir: tb.TempDir()})
 }
 
 // Start starts a server that ends with the test.
-func Start(t testing.TB, cfg bus.ServerConfig) *bus.Server {
-	t.Helper()
+func Start(tb testing.TB, cfg bus.ServerConfig) *bus.Server {
+	tb.Helper()
 	server, err := bus.StartServer(cfg)
 	if err != nil {
-		t.Fatalf("start embedded nats: %v", err)
+		tb.Fatalf("start embedded nats: %v", err)
 	}
-	t.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	return server
 }
 
 // Connect returns one more bus on server; it ends with the test.
-func Connect(t testing.TB, server *bus.Server) *bus.Bus {
-	t.Helper()
-	return ConnectWith(t, bus.Config{Service: "test", Server: server})
+func Connect(tb testing.TB, server *bus.Server) *bus.Bus {
+	tb.Helper()
+	return ConnectWith(tb, bus.Config{Service: "test", Server: server})
 }
 
 // ConnectWith returns a bus of any configuration; it ends with the test.
-func ConnectWith(t testing.TB, cfg bus.Config) *bus.Bus {
-	t.Helper()
-	b, err := bus.Connect(t.Context(), cfg, zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)))
+func ConnectWith(tb testing.TB, cfg bus.Config) *bus.Bus {
+	tb.Helper()
+	b, err := bus.Connect(tb.Context(), cfg, zaptest.NewLogger(tb, zaptest.Level(zap.WarnLevel)))
 	if err != nil {
-		t.Fatalf("connect to nats: %v", err)
+		tb.Fatalf("connect to nats: %v", err)
 	}
-	t.Cleanup(b.Close)
+	tb.Cleanup(b.Close)
 	return b
 }
