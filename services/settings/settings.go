@@ -1,0 +1,198 @@
+// Package settings is the one configuration file that every process reads whole: its form, its defaults, and what is
+// refused, each refusal naming file, line and key. Keys of later releases are refused by name.
+package settings
+
+import (
+	"path/filepath"
+	"time"
+
+	"github.com/tenurehq/tenure/pkg/config"
+)
+
+// Settings is the file as it was read and found right.
+type Settings struct {
+	DataDir      config.Path   `yaml:"data_dir"`
+	LogLevel     string        `yaml:"log_level"`
+	Database     Database      `yaml:"database"`
+	NATS         NATS          `yaml:"nats"`
+	Listen       Listen        `yaml:"listen"`
+	Peers        Peers         `yaml:"peers"`
+	TLS          TLS           `yaml:"tls"`
+	Operators    []Operator    `yaml:"operators"`
+	Audit        Audit         `yaml:"audit"`
+	People       People        `yaml:"people"`
+	Sources      []Source      `yaml:"sources"`
+	Applications []Application `yaml:"applications"`
+
+	// Of later releases: refused by name.
+	Brake config.Section `yaml:"brake"`
+
+	root config.Section
+}
+
+// Database is where services keep what they know. Empty: SQLite files in data_dir.
+type Database struct {
+	URL     string            `yaml:"url"`      // postgres://…, without a password
+	URLFile config.SecretFile `yaml:"url_file"` // the same with one
+}
+
+// NATS is the event stream. Empty: embedded, reached from this process only.
+type NATS struct {
+	URL      string        `yaml:"url"`
+	Listen   string        `yaml:"listen"` // the embedded server's
+	Sync     time.Duration `yaml:"sync"`   // how often the embedded server fsyncs; 0s: every message
+	MaxBytes int64         `yaml:"max_bytes"`
+	Replicas int           `yaml:"replicas"`
+}
+
+// Listen is where this process answers; an empty address is not listened on.
+type Listen struct {
+	HTTP    string `yaml:"http"`
+	GRPC    string `yaml:"grpc"`
+	Metrics string `yaml:"metrics"`
+}
+
+// Peers are the other services' gRPC addresses. Empty: in this process.
+type Peers struct {
+	Ingest    string `yaml:"ingest"`
+	Policy    string `yaml:"policy"`
+	Provision string `yaml:"provision"`
+	Audit     string `yaml:"audit"`
+}
+
+// TLS is what this process shows to callers, peers and remote connectors, and who vouches for theirs.
+type TLS struct {
+	CertFile     config.Path `yaml:"cert_file"`
+	KeyFile      config.Path `yaml:"key_file"`
+	ClientCAFile config.Path `yaml:"client_ca_file"`
+}
+
+// Operator may call, by token or by certificate.
+type Operator struct {
+	Name        string `yaml:"name"`
+	Role        string `yaml:"role"` // viewer, operator, approver, admin
+	TokenSHA256 string `yaml:"token_sha256"`
+	Cert        string `yaml:"cert"` // CN=ada
+}
+
+// Audit is the log.
+type Audit struct {
+	Origin          string        `yaml:"origin"`
+	KeyFile         config.Path   `yaml:"key_file"`
+	MaxBehind       time.Duration `yaml:"max_behind"`
+	CheckpointEvery time.Duration `yaml:"checkpoint_every"`
+}
+
+// People is how people get their user names.
+type People struct {
+	UserName []string `yaml:"user_name"`
+}
+
+// Source says what happens to people.
+type Source struct {
+	Name         string            `yaml:"name"`
+	Kind         string            `yaml:"kind"`
+	SecretFile   config.SecretFile `yaml:"secret_file"`
+	TimeZone     string            `yaml:"time_zone"`
+	RawRetention time.Duration     `yaml:"raw_retention"`
+	Mapping      config.Path       `yaml:"mapping"`
+
+	// Of later releases: refused by name.
+	Roster   config.Section `yaml:"roster"`
+	Contract config.Section `yaml:"contract"`
+}
+
+// Application is a target that holds accounts.
+type Application struct {
+	Name         string            `yaml:"name"`
+	Connector    string            `yaml:"connector"`
+	Address      string            `yaml:"address"`
+	Environment  string            `yaml:"environment"`
+	Owner        string            `yaml:"owner"`
+	Enforce      string            `yaml:"enforce"`
+	Adopt        string            `yaml:"adopt"`
+	Correlate    string            `yaml:"correlate"`
+	Config       map[string]any    `yaml:"config"`
+	Account      map[string]string `yaml:"account"`
+	WhenUnwanted WhenUnwanted      `yaml:"when_unwanted"`
+	Limits       Limits            `yaml:"limits"`
+}
+
+// WhenUnwanted is what becomes of an account that nobody should have any more.
+type WhenUnwanted struct {
+	Disable     string        `yaml:"disable"`      // now
+	DeleteAfter time.Duration `yaml:"delete_after"` // 0s: never
+}
+
+// Limits bound what one application is asked at a time.
+type Limits struct {
+	Concurrency int `yaml:"concurrency"` // 0: as the connector says
+	PerMinute   int `yaml:"per_minute"`  // 0: as the connector says
+}
+
+// Defaults of what the file leaves out.
+const (
+	defaultMaxBehind  = 5 * time.Minute
+	defaultCheckpoint = time.Minute
+	defaultRetention  = 720 * time.Hour
+	defaultSync       = time.Second
+)
+
+// Load reads the file and refuses it at the first thing that is wrong, in one line.
+func Load(file string) (*Settings, error) {
+	root, err := config.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	return decode(root)
+}
+
+func decode(root config.Section) (*Settings, error) {
+	s := &Settings{
+		DataDir: config.Path(root.Path("data")),
+		NATS:    NATS{Sync: defaultSync},
+		Listen:  Listen{HTTP: "127.0.0.1:8080", GRPC: "127.0.0.1:8081", Metrics: "127.0.0.1:8082"},
+		Audit:   Audit{MaxBehind: defaultMaxBehind, CheckpointEvery: defaultCheckpoint},
+		People:  People{UserName: []string{"given[0] + family", "given + '.' + family"}},
+		root:    root,
+	}
+	if err := root.Decode(s); err != nil {
+		return nil, err
+	}
+	s.fill()
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// fill sets what the elements of lists leave out.
+func (s *Settings) fill() {
+	if s.Audit.KeyFile == "" {
+		s.Audit.KeyFile = config.Path(filepath.Join(string(s.DataDir), "audit.key"))
+	}
+	for i := range s.Sources {
+		if s.Sources[i].RawRetention == 0 {
+			s.Sources[i].RawRetention = defaultRetention
+		}
+		if s.Sources[i].TimeZone == "" {
+			s.Sources[i].TimeZone = "UTC"
+		}
+	}
+	for i := range s.Applications {
+		a := &s.Applications[i]
+		for field, value := range map[*string]string{&a.Enforce: "observe", &a.Adopt: "never", &a.WhenUnwanted.Disable: "now"} {
+			if *field == "" {
+				*field = value
+			}
+		}
+	}
+}
+
+// File is the file's name.
+func (s *Settings) File() string { return s.root.File() }
+
+// Errorf is an error about a key of the file, like `applications[2].config.url`, for those who find it wrong later.
+func (s *Settings) Errorf(key, format string, args ...any) error {
+	return s.root.Errorf(key, format, args...)
+}

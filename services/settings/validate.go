@@ -1,0 +1,216 @@
+package settings
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+var name = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
+
+// What each enumerated key may say, and what it may say in a later release.
+var (
+	roles      = []string{"viewer", "operator", "approver", "admin"}
+	kinds      = []string{"standard-webhooks", "csv", "manual"}
+	laterKinds = []string{"bamboohr", "hibob", "scim", "roster"}
+	connectors = []string{"postgres", "demo", "remote"}
+	laterConns = []string{"ldap", "scim"}
+	enforces   = []string{"observe", "add", "own", "full"}
+	adopts     = []string{"never", "correlated"}
+)
+
+func (s *Settings) validate() error {
+	for _, check := range []func() error{s.later, s.network, s.operators, s.audit, s.sources, s.applications} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Settings) later() error {
+	if !s.Brake.Empty() {
+		return s.Errorf("brake", "not built yet: every generation is released")
+	}
+	return nil
+}
+
+// oneOf refuses a value that is none of those of now, telling one of a later release from a slip of the pen.
+func (s *Settings) oneOf(key, value string, now []string, later ...string) error {
+	switch {
+	case slices.Contains(now, value):
+		return nil
+	case slices.Contains(later, value):
+		return s.Errorf(key, "%s: not built yet", value)
+	default:
+		return s.Errorf(key, "%q is none of %s", value, strings.Join(now, ", "))
+	}
+}
+
+func (s *Settings) network() error {
+	if s.Database.URL != "" && !s.Database.URLFile.Empty() {
+		return s.Errorf("database.url_file", "database.url says the same")
+	}
+	if dsn := s.Database.URL; dsn != "" {
+		u, err := url.Parse(dsn)
+		if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
+			return s.Errorf("database.url", "not a postgres:// URL")
+		}
+		if _, secret := u.User.Password(); secret || u.Query().Has("password") {
+			return s.Errorf("database.url", "holds a password: put the URL into a file and name it in database.url_file")
+		}
+	}
+	if s.NATS.URL != "" && s.NATS.Listen != "" {
+		return s.Errorf("nats.listen", "only the embedded server listens, and nats.url names another")
+	}
+	for _, l := range []struct{ key, address string }{
+		{"listen.http", s.Listen.HTTP}, {"listen.grpc", s.Listen.GRPC}, {"listen.metrics", s.Listen.Metrics}, {"nats.listen", s.NATS.Listen},
+	} {
+		if l.address == "" {
+			continue
+		}
+		host, _, err := net.SplitHostPort(l.address)
+		if err != nil {
+			return s.Errorf(l.key, "%q is not host:port", l.address)
+		}
+		if l.key != "listen.metrics" && !loopback(host) && (s.TLS.CertFile == "" || s.TLS.KeyFile == "") {
+			return s.Errorf(l.key, "%s is not loopback: set tls.cert_file and tls.key_file", l.address)
+		}
+	}
+	if s.NATS.Listen != "" && (s.TLS.CertFile == "" || s.TLS.ClientCAFile == "") {
+		return s.Errorf("nats.listen", "its users prove who they are by certificate: set tls.cert_file, tls.key_file and tls.client_ca_file")
+	}
+	if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
+		return s.Errorf("tls", "cert_file and key_file go together")
+	}
+	if s.NATS.Replicas < 0 || s.NATS.Replicas > 5 {
+		return s.Errorf("nats.replicas", "from 1 to 5")
+	}
+	if s.NATS.MaxBytes < 0 {
+		return s.Errorf("nats.max_bytes", "less than nothing")
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (s *Settings) operators() error {
+	seen := map[string]bool{}
+	for i, o := range s.Operators {
+		key := fmt.Sprintf("operators[%d]", i)
+		if o.Name == "" || len(o.Name) > 100 || strings.ContainsAny(o.Name, " \t\r\n") {
+			return s.Errorf(key+".name", "a name without spaces is needed")
+		}
+		if seen[o.Name] {
+			return s.Errorf(key+".name", "%s is there twice", o.Name)
+		}
+		seen[o.Name] = true
+		if err := s.oneOf(key+".role", o.Role, roles); err != nil {
+			return err
+		}
+		if sum, err := hex.DecodeString(o.TokenSHA256); o.TokenSHA256 != "" && (err != nil || len(sum) != 32) {
+			return s.Errorf(key+".token_sha256", "not 64 hexadecimal digits")
+		}
+		if o.TokenSHA256 == "" && o.Cert == "" {
+			return s.Errorf(key, "needs token_sha256 or cert")
+		}
+	}
+	return nil
+}
+
+func (s *Settings) audit() error {
+	if s.Audit.CheckpointEvery < time.Second || s.Audit.CheckpointEvery > time.Minute {
+		return s.Errorf("audit.checkpoint_every", "%s is not between 1s and 60s", s.Audit.CheckpointEvery)
+	}
+	if s.Audit.MaxBehind < time.Second {
+		return s.Errorf("audit.max_behind", "%s is less than a second", s.Audit.MaxBehind)
+	}
+	if strings.ContainsAny(s.Audit.Origin, "+ \t\r\n") {
+		return s.Errorf("audit.origin", "must have no space and no plus sign")
+	}
+	return nil
+}
+
+func (s *Settings) sources() error {
+	seen, manual := map[string]bool{}, ""
+	for i, src := range s.Sources {
+		key := fmt.Sprintf("sources[%d]", i)
+		if !name.MatchString(src.Name) {
+			return s.Errorf(key+".name", "%q is not of the form [a-z0-9-]{1,40}", src.Name)
+		}
+		if seen[src.Name] {
+			return s.Errorf(key+".name", "%s is there twice", src.Name)
+		}
+		seen[src.Name] = true
+		if err := s.oneOf(key+".kind", src.Kind, kinds, laterKinds...); err != nil {
+			return err
+		}
+		switch {
+		case src.Kind == "manual" && manual != "":
+			return s.Errorf(key+".kind", "%s is of kind manual already", manual)
+		case src.Kind == "manual":
+			manual = src.Name
+		case src.Kind == "standard-webhooks" && src.SecretFile.Empty():
+			return s.Errorf(key+".secret_file", "needed: deliveries are signed")
+		}
+		if _, err := time.LoadLocation(src.TimeZone); err != nil || src.TimeZone == "Local" {
+			return s.Errorf(key+".time_zone", "%q is no IANA time zone", src.TimeZone)
+		}
+		if src.RawRetention < 0 {
+			return s.Errorf(key+".raw_retention", "less than nothing")
+		}
+		if !src.Roster.Empty() {
+			return s.Errorf(key+".roster", "not built yet")
+		}
+		if !src.Contract.Empty() {
+			return s.Errorf(key+".contract", "not built yet")
+		}
+	}
+	return nil
+}
+
+func (s *Settings) applications() error {
+	seen := map[string]bool{}
+	for i, app := range s.Applications {
+		key := fmt.Sprintf("applications[%d]", i)
+		if !name.MatchString(app.Name) {
+			return s.Errorf(key+".name", "%q is not of the form [a-z0-9-]{1,40}", app.Name)
+		}
+		if seen[app.Name] {
+			return s.Errorf(key+".name", "%s is there twice", app.Name)
+		}
+		seen[app.Name] = true
+		if app.Owner == "" {
+			return s.Errorf(key+".owner", "needed: who gets what is stuck")
+		}
+		for _, check := range []error{
+			s.oneOf(key+".connector", app.Connector, connectors, laterConns...),
+			s.oneOf(key+".enforce", app.Enforce, enforces),
+			s.oneOf(key+".adopt", app.Adopt, adopts),
+			s.oneOf(key+".when_unwanted.disable", app.WhenUnwanted.Disable, []string{"now"}),
+		} {
+			if check != nil {
+				return check
+			}
+		}
+		switch {
+		case app.Adopt == "correlated" && app.Correlate == "":
+			return s.Errorf(key+".correlate", "needed with adopt: correlated")
+		case app.WhenUnwanted.DeleteAfter < 0:
+			return s.Errorf(key+".when_unwanted.delete_after", "less than nothing")
+		case app.Limits.Concurrency < 0:
+			return s.Errorf(key+".limits.concurrency", "less than nothing")
+		case app.Limits.PerMinute < 0:
+			return s.Errorf(key+".limits.per_minute", "less than nothing")
+		}
+	}
+	return nil
+}
