@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tenurehq/tenure/pkg/sqldb"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/ingest/internal/wire"
+	"github.com/tenurehq/tenure/services/ingest/timeline"
+)
+
+// Employment is one (source, external id), which always means the same one.
+type Employment struct{ Source, ExternalID string }
+
+// Person is one human being as known at State.At. There is one employment for each person so far.
+type Person struct {
+	ID         string
+	Version    int64
+	UserName   string // empty until one is allocated
+	Employment Employment
+	State      timeline.State
+}
+
+// Employed finds the people of the employments of one source, by external id.
+func (r reader) Employed(ctx context.Context, source string, externalIDs []string) (map[string]string, error) {
+	people := make(map[string]string, len(externalIDs))
+	for chunk := range chunks(externalIDs) {
+		query := `SELECT external_id, person FROM employments WHERE external_id IN ` + sqldb.Values(1, len(chunk)) +
+			fmt.Sprintf(` AND source = $%d`, len(chunk)+1)
+		rows, err := r.q.Query(ctx, query, append(anyOf(chunk), source)...)
+		found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (pair [2]string, err error) {
+			err = scan(&pair[0], &pair[1])
+			return pair, err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("find people by employment: %w", err)
+		}
+		for _, pair := range found {
+			people[pair[0]] = pair[1]
+		}
+	}
+	return people, nil
+}
+
+// Hire opens employments for people whose ids the caller made, by external id, and returns those that were not there
+// before: until this transaction ends nobody else can know of them, so their people need no lock.
+func (t Tx) Hire(ctx context.Context, source string, people map[string]string) (map[string]bool, error) {
+	ids := make([]string, 0, len(people))
+	for id := range people {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids) // two batches that meet wait for one another in the same order
+	hired := make(map[string]bool, len(ids))
+	for chunk := range chunks(ids) {
+		args := make([]any, 0, 3*len(chunk))
+		for _, id := range chunk {
+			args = append(args, source, id, people[id])
+		}
+		insert := `INSERT INTO employments (source, external_id, person) VALUES ` + sqldb.Values(len(chunk), 3) +
+			` ON CONFLICT (source, external_id) DO NOTHING RETURNING external_id`
+		rows, err := t.Query(ctx, insert, args...)
+		opened, err := sqldb.Collect(rows, err, scanString)
+		if err != nil {
+			return nil, fmt.Errorf("insert employments: %w", err)
+		}
+		for _, id := range opened {
+			hired[id] = true
+		}
+	}
+	return hired, nil
+}
+
+// Lock raises the version of these people and with it takes their rows until the transaction ends: it is the first
+// statement of whatever decides about them. Ids that are not known are left out.
+func (t Tx) Lock(ctx context.Context, ids []string) ([]Person, error) {
+	ids = slices.Sorted(slices.Values(ids))
+	var people []Person
+	for chunk := range chunks(ids) {
+		update := `UPDATE people SET version = version + 1 WHERE id IN ` + sqldb.Values(1, len(chunk)) +
+			` RETURNING ` + personColumns
+		rows, err := t.Query(ctx, update, anyOf(chunk)...)
+		locked, err := sqldb.Collect(rows, err, scanPerson)
+		if err != nil {
+			return nil, fmt.Errorf("lock people: %w", err)
+		}
+		people = append(people, locked...)
+	}
+	return people, nil
+}
+
+// LockDue is Lock of up to limit people for whom time alone changes something by now, longest due first.
+func (t Tx) LockDue(ctx context.Context, now time.Time, limit int) ([]Person, error) {
+	const query = `SELECT id FROM people WHERE next_due > 0 AND next_due <= $1 ORDER BY next_due, id LIMIT $2`
+	rows, err := t.Query(ctx, query, sqldb.Micros(now), limit)
+	ids, err := sqldb.Collect(rows, err, scanString)
+	if err != nil {
+		return nil, fmt.Errorf("find due people: %w", err)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	slices.Sort(ids)
+	// Due is asked again, because somebody may have decided between the two statements.
+	update := `UPDATE people SET version = version + 1 WHERE id IN ` + sqldb.Values(1, len(ids)) +
+		fmt.Sprintf(` AND next_due > 0 AND next_due <= $%d RETURNING `, len(ids)+1) + personColumns
+	rows, err = t.Query(ctx, update, append(anyOf(ids), sqldb.Micros(now))...)
+	people, err := sqldb.Collect(rows, err, scanPerson)
+	if err != nil {
+		return nil, fmt.Errorf("lock due people: %w", err)
+	}
+	return people, nil
+}
+
+// SavePeople stores people who are locked or new.
+func (t Tx) SavePeople(ctx context.Context, people []Person) error {
+	const columns = 9
+	for chunk := range chunks(people) {
+		args := make([]any, 0, columns*len(chunk))
+		for _, p := range chunk {
+			state, err := encodeState(p)
+			if err != nil {
+				return err
+			}
+			args = append(args, p.ID, p.Version, p.UserName, int64(p.State.Status), strings.ToLower(p.State.Record.Email),
+				p.State.Record.Department, sqldb.Micros(p.State.At), sqldb.Micros(p.State.Next), state)
+		}
+		insert := `INSERT INTO people (id, version, user_name, status, email, department, decided_at, next_due, state) VALUES ` +
+			sqldb.Values(len(chunk), columns) + `
+ON CONFLICT (id) DO UPDATE SET version = excluded.version, user_name = excluded.user_name, status = excluded.status,
+    email = excluded.email, department = excluded.department, decided_at = excluded.decided_at,
+    next_due = excluded.next_due, state = excluded.state`
+		if _, err := t.Exec(ctx, insert, args...); err != nil {
+			return fmt.Errorf("save people: %w", err)
+		}
+	}
+	return nil
+}
+
+const personColumns = `id, version, user_name, status, decided_at, next_due, state`
+
+func scanPerson(scan func(...any) error) (Person, error) {
+	var p Person
+	var status uint8
+	var decidedAt, nextDue int64
+	var state []byte
+	if err := scan(&p.ID, &p.Version, &p.UserName, &status, &decidedAt, &nextDue, &state); err != nil {
+		return Person{}, err
+	}
+	if err := decodeState(state, &p); err != nil {
+		return Person{}, err
+	}
+	p.State.At, p.State.Next, p.State.Status = sqldb.Time(decidedAt), sqldb.Time(nextDue), timeline.Status(status)
+	return p, nil
+}
+
+func encodeState(p Person) ([]byte, error) {
+	state, err := proto.Marshal(&peoplev1.Person{
+		Employments: []*peoplev1.Employment{{
+			Source:     p.Employment.Source,
+			ExternalId: p.Employment.ExternalID,
+			Record:     wire.Record(p.State.Record),
+		}},
+		StartedAt: wire.Time(p.State.StartedAt),
+		EndedAt:   wire.Time(p.State.EndedAt),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode state of %s: %w", p.ID, err)
+	}
+	return state, nil
+}
+
+func decodeState(state []byte, into *Person) error {
+	var stored peoplev1.Person
+	if err := proto.Unmarshal(state, &stored); err != nil {
+		return fmt.Errorf("decode state of %s: %w", into.ID, err)
+	}
+	if len(stored.GetEmployments()) != 1 {
+		return fmt.Errorf("decode state of %s: %d employments", into.ID, len(stored.GetEmployments()))
+	}
+	employment := stored.GetEmployments()[0]
+	into.Employment = Employment{Source: employment.GetSource(), ExternalID: employment.GetExternalId()}
+	into.State.Record = wire.ToRecord(employment.GetRecord())
+	into.State.StartedAt = wire.ToTime(stored.GetStartedAt())
+	into.State.EndedAt = wire.ToTime(stored.GetEndedAt())
+	return nil
+}
+
+// chunks cuts a list into parts that fit one statement, so that a batch of 1,000 is one statement of each sort.
+func chunks[T any](all []T) func(yield func([]T) bool) {
+	const most = 1000
+	return func(yield func([]T) bool) {
+		for part := range slices.Chunk(all, most) {
+			if !yield(part) {
+				return
+			}
+		}
+	}
+}

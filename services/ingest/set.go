@@ -1,0 +1,161 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/fault"
+	"github.com/tenurehq/tenure/pkg/rpc"
+	"github.com/tenurehq/tenure/pkg/telemetry"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/ingest/internal/store"
+	"github.com/tenurehq/tenure/services/ingest/mapping"
+	"github.com/tenurehq/tenure/services/ingest/source"
+	"github.com/tenurehq/tenure/services/ingest/timeline"
+)
+
+// SetPerson implements PeopleService. An operator's word about a person is a record like any other: the one that holds
+// now with the fields changed, about the same employment, effective now unless effective_date says otherwise, made
+// now. So it holds until somebody, HR or an operator, says something about a later instant or later about the same one.
+func (s *Service) SetPerson(ctx context.Context, req *peoplev1.SetPersonRequest) (*peoplev1.SetPersonResponse, error) {
+	if s.manual == nil {
+		return nil, fault.New(fault.Refused, "no source of kind %s is configured, so nobody's word but HR's is taken", KindManual)
+	}
+	if err := checkFields(req.GetFields()); err != nil {
+		return nil, err
+	}
+	person, err := s.find(ctx, req.GetRef())
+	if fault.KindOf(err) == fault.NotFound {
+		if err = mayCreate(req, err); err != nil {
+			return nil, err
+		}
+		person = store.Person{Employment: store.Employment{Source: s.manual.Name, ExternalID: req.GetRef()}}
+	} else if err != nil {
+		return nil, err
+	}
+	var answer *peoplev1.SetPersonResponse
+	err = s.store.InTx(ctx, func(tx store.Tx) (err error) {
+		answer, err = s.set(ctx, tx, person, req.GetFields())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.deliveries.WithLabelValues(s.manual.Name, resultAccepted).Inc()
+	return answer, nil
+}
+
+// checkFields refuses names that a record does not have. The external id says who is meant and cannot be changed.
+func checkFields(fields map[string]string) error {
+	var allowed []string
+	for _, name := range timeline.FieldNames() {
+		if name != "external_id" {
+			allowed = append(allowed, name)
+		}
+	}
+	if len(fields) == 0 {
+		return fault.New(fault.Invalid, "nothing to set: fields are %s and attributes.<name>", strings.Join(allowed, ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		var any timeline.Record
+		if name == "external_id" || !any.Set(name, "x") {
+			return fault.New(fault.Invalid, "no field %q: fields are %s and attributes.<name>", name, strings.Join(allowed, ", "))
+		}
+	}
+	return nil
+}
+
+// mayCreate tells whether a reference to nobody may become a new person: it must be meant so, and a mistyped id is not.
+func mayCreate(req *peoplev1.SetPersonRequest, notFound error) error {
+	if uuid.Validate(req.GetRef()) == nil {
+		return notFound
+	}
+	if req.GetFields()["status"] == "" {
+		return fault.New(fault.NotFound, "%w; to make a new person with that external id, set status too", notFound)
+	}
+	return nil
+}
+
+// set takes in an operator's word about a person; one without an id is new.
+func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fields map[string]string) (*peoplev1.SetPersonResponse, error) {
+	now, fresh := s.now(), person.ID == ""
+	said := []store.Fact{{Person: person.ID, Employment: person.Employment}}
+	var people []store.Person
+	var err error
+	if fresh {
+		people, err = s.open(ctx, tx, s.manual.Name, said)
+	} else {
+		people, err = tx.Lock(ctx, []string{person.ID})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(people) != 1 || fresh && people[0].Version > 1 {
+		return nil, fault.New(fault.Conflict, "somebody else made this person at the same time: look and try again")
+	}
+	record := people[0].State.Record.Clone()
+	record.ExternalID, record.EffectiveDate = person.Employment.ExternalID, ""
+	for name, value := range fields {
+		record.Set(name, value)
+	}
+	fact, err := s.readerOf(person.Employment.Source).Check(record, mapping.Event{Type: source.TypeChanged, Timestamp: now})
+	var held *mapping.Held
+	switch {
+	case errors.As(err, &held):
+		return nil, fault.New(fault.Invalid, "%s", held.Reason)
+	case err != nil:
+		return nil, fmt.Errorf("check record: %w", err)
+	}
+	body, err := manualBody(fact.Record, now)
+	if err != nil {
+		return nil, err
+	}
+	id := newID()
+	delivery := newDelivery(s.manual.Name, "set-"+id, rpc.CallerFrom(ctx).Actor(), body, now, now)
+	delivery.ID, delivery.Items = id, 1
+	if _, err := tx.AddDelivery(ctx, delivery); err != nil {
+		return nil, err
+	}
+	said[0].Fact = fact
+	attribute(delivery, said, now)
+	cause := bus.Cause{CorrelationID: delivery.ID, TraceParent: telemetry.TraceParent(ctx)}
+	if err := s.settle(ctx, tx, people, said, cause, now); err != nil {
+		return nil, err
+	}
+	return &peoplev1.SetPersonResponse{DeliveryId: delivery.ID, Person: personProto(people[0])}, nil
+}
+
+// readerOf is the mapping, and with it the zone, of an employment's source; the manual source's when that is gone.
+func (s *Service) readerOf(name string) *mapping.Mapping {
+	if feed, ok := s.sources[name]; ok {
+		return feed.mapping
+	}
+	return s.manual.mapping
+}
+
+// manualBody is an operator's word in the generic form, so that it reads like any other delivery.
+func manualBody(record timeline.Record, at time.Time) ([]byte, error) {
+	data := make(map[string]any)
+	for _, name := range timeline.FieldNames() {
+		if value, _ := record.Get(name); value != "" {
+			data[name] = value
+		}
+	}
+	if len(record.Attributes) > 0 {
+		data["attributes"] = record.Attributes
+	}
+	body, err := json.Marshal(map[string]any{"type": source.TypeChanged, "timestamp": at, "data": data})
+	if err != nil {
+		return nil, fmt.Errorf("encode record: %w", err)
+	}
+	return body, nil
+}
