@@ -11,9 +11,9 @@
 //   - a chunk that was not acknowledged as a whole, until it is;
 //   - after the stream turned out to be a new one, all chunks still kept;
 //   - after a start or a reconnect to the same stream, what is not known to be published (how far that is, is written
-//     with the next chunk or within a second) and the chunks made in the two minutes before that: a server that lost
-//     its last second in a crash gets it again, and one that did not drops it for nothing. Older chunks are not sent
-//     again: while audit is away they are many, and a stream that is full of copies stops everybody.
+//     with the next chunk or within a second) and the chunks made in the half minute before that: a server that lost
+//     its last second in a crash gets it again, and one that did not remembers it and stores nothing. Older chunks
+//     are not sent again: while audit is away they are many, and a stream full of copies stops everybody.
 //
 // A chunk is forgotten when audit has recorded its last number. Until then audit reads any range of numbers through
 // the EventLog, so what the stream lost is missing from the record only until audit asks.

@@ -31,8 +31,8 @@ func (o *Outbox) Collect(metrics chan<- prometheus.Metric) {
 	metrics <- prometheus.MustNewConstMetric(o.oldestSeconds(), prometheus.GaugeValue, age.Seconds())
 }
 
-// Oldest is the age of the oldest event that is not known to be published; 0 when all are. It may be a second too old:
-// how far the relay has come is not written more often.
+// Oldest is the age of the oldest event that is not known to be published, counted from its making or, once it is
+// numbered, from then; 0 when all are. It may be a second too old: how far the relay has come is not written more often.
 func (o *Outbox) Oldest(ctx context.Context) (time.Duration, error) {
 	ids, made, err := o.store.oldest(ctx)
 	if err != nil {

@@ -71,6 +71,8 @@ type Outbox struct {
 	added chan struct{} // one token when something may be waiting
 	again chan struct{} // one token when what is kept may have to be published again
 
+	fresh bool // the relay has not sent since New; only its goroutine looks
+
 	mu     sync.Mutex // guards what follows
 	behind time.Duration
 	heard  time.Time // when audit last answered; before its first answer, when the outbox was made
@@ -92,6 +94,7 @@ func New(cfg Config, deps Deps) (*Outbox, error) {
 		log:      deps.Log.Named("outbox").With(zap.String(telemetry.FieldOrigin, cfg.Origin)),
 		added:    make(chan struct{}, 1),
 		again:    make(chan struct{}, 1),
+		fresh:    true,
 		heard:    time.Now(),
 	}
 	deps.Bus.OnNewStream(func() { token(o.again) })

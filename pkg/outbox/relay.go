@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -18,14 +19,14 @@ import (
 
 const (
 	// leaseTime is how long the chunks of a relay that died wait for another one.
-	leaseTime = 5 * time.Second
+	leaseTime = 3 * time.Second
 	// Other processes' events are found by looking: rarely while there are none, often while there are.
 	pollIdle, pollBusy, busyFor = 200 * time.Millisecond, 25 * time.Millisecond, 2 * time.Second
 	// saveEvery bounds what is published again, for nothing, after a crash.
 	saveEvery = time.Second
-	// resend is how far before the last published chunk publishing starts again on the same stream: as long as the
-	// stream drops what it has seen.
-	resend = 2 * time.Minute
+	// resend is how far before the last published chunk publishing starts again on the same stream: longer than a
+	// server takes to sync, shorter than it remembers what it has seen.
+	resend = 30 * time.Second
 )
 
 // Relay is the task that sends what was added, by any process on this database: one relay at a time, by lease. It
@@ -93,9 +94,14 @@ func (o *Outbox) send(ctx context.Context) error {
 		return err
 	}
 	s := &sender{Outbox: o, done: done, saved: done, at: time.Now()}
-	if err := s.recall(ctx); err != nil {
+	select {
+	case <-o.again:
+	default:
+	}
+	if err := s.recall(ctx, o.fresh); err != nil {
 		return err
 	}
+	o.fresh = false
 	defer s.leave(ctx)
 	poll := time.NewTimer(0)
 	defer poll.Stop()
@@ -103,7 +109,7 @@ func (o *Outbox) send(ctx context.Context) error {
 	for ctx.Err() == nil {
 		select { // what is kept may have to go out again, also while there is always something new
 		case <-o.again:
-			if err := s.recall(ctx); err != nil {
+			if err := s.recall(ctx, true); err != nil {
 				return err
 			}
 		default:
@@ -206,8 +212,9 @@ func (s *sender) advance() {
 	}
 }
 
-// recall lists what of the kept chunks has to be published again: see the package's doc.
-func (s *sender) recall(ctx context.Context) error {
+// recall lists what of the kept chunks has to be published again: see the package's doc. back: also what this stream
+// has acknowledged of late.
+func (s *sender) recall(ctx context.Context, back bool) error {
 	epoch := s.bus.Epoch() // first: what is published from now on goes into this stream or a newer one
 	same := epoch == s.done.epoch
 	if !same {
@@ -216,7 +223,11 @@ func (s *sender) recall(ctx context.Context) error {
 			return err
 		}
 	}
-	todo, err := s.store.kept(ctx, s.done.seq, s.done.at.Add(-resend))
+	since := time.UnixMicro(math.MaxInt64) // no chunk is that young
+	if back {
+		since = s.done.at.Add(-resend)
+	}
+	todo, err := s.store.kept(ctx, s.done.seq, since)
 	if err != nil {
 		return err
 	}
