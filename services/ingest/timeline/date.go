@@ -29,9 +29,9 @@ func Instant(text string, zone *time.Location) (time.Time, error) {
 		return time.Time{}, errYearRange
 	}
 	if isDate {
-		return firstInstant(day, zone), nil
+		day = firstInstant(day, zone)
 	}
-	return day, nil
+	return notEpoch(day), nil
 }
 
 // EndOfDay reads an end_date: a date is the last day with access, so the result is the first instant of the next one; an
@@ -45,9 +45,18 @@ func EndOfDay(text string, zone *time.Location) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	if isDate {
-		return firstInstant(day.AddDate(0, 0, 1), zone), nil
+		day = firstInstant(day.AddDate(0, 0, 1), zone)
 	}
-	return day, nil
+	return notEpoch(day), nil
+}
+
+// notEpoch moves the one instant that is stored as "none", the beginning of 1970 in UTC, by a microsecond: an end on that
+// day must not become no end.
+func notEpoch(at time.Time) time.Time {
+	if at.UnixMicro() == 0 {
+		return at.Add(time.Microsecond)
+	}
+	return at
 }
 
 // parse reads either form. A date comes back as its midnight in UTC.

@@ -42,6 +42,7 @@ func TestEndOfDay(t *testing.T) {
 		{"of 25 hours when they go back", "Europe/Berlin", "2026-10-25", "2026-10-25T23:00:00Z"},
 		{"up to the gap when the next midnight is skipped", "America/Santiago", "2024-09-07", "2024-09-08T04:00:00Z"},
 		{"an instant is itself", "Europe/Berlin", "2026-12-31T12:00:00Z", "2026-12-31T12:00:00Z"},
+		{"the first instant of 1970 is not the one that is stored as none", "UTC", "1969-12-31", "1970-01-01T00:00:00.000001Z"},
 		{"the year 9999 is no end", "Europe/Berlin", "9999-12-31", "0001-01-01T00:00:00Z"},
 	} {
 		got, err := timeline.EndOfDay(c.text, location(t, c.zone))
