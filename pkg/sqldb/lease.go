@@ -2,136 +2,204 @@ package sqldb
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/tenurehq/tenure/pkg/fault"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
+// leaseRetryMax bounds how long a waiter goes without looking: a lease given back early is taken within a second.
+const leaseRetryMax = time.Second
 
-func leaseMigrations() Migrations {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded just above
+// Lease runs task while this process, of all that ask for name, is the one that holds it. It waits for its turn, and
+// takes over a lease that was not renewed for ttl, by the database's clock. Each take-over raises epoch by one: task
+// writes it with each effect, so that an effect of an earlier holder that is late can be told. The lease is renewed
+// every ttl/3; when that does not succeed, task's context ends ttl/6 before somebody else may begin, and Lease waits
+// for its turn again. When task returns otherwise, the lease is given back and Lease returns what task did. nil when
+// ctx ends.
+//
+// task must return soon after its context ends, within ttl/6 to be alone. That cannot be promised to a machine that
+// was suspended; there epoch decides.
+func (db *DB) Lease(ctx context.Context, name string, ttl time.Duration,
+	task func(ctx context.Context, epoch int64) error,
+) error {
+	if ttl < time.Millisecond {
+		return fmt.Errorf("lease %s: ttl %s is under a millisecond", name, ttl)
 	}
-	return Migrations{Name: "sqldb", FS: sub}
-}
-
-// Lease runs task in one process at a time: the one that holds the lease of that name in this database. It waits for
-// the lease, runs task under a context that ends when the lease can no longer be renewed, gives the lease back when task
-// returns, and returns task's error. It returns nil when ctx ends. epoch grows with every new holder; a task that writes
-// what only the holder may write puts it beside its effects. Time is the database's; ttl is how long a holder that died
-// blocks the others.
-func (db *DB) Lease(ctx context.Context, name string, ttl time.Duration, task func(ctx context.Context, epoch int64) error) error {
-	holder := uuid.NewString()
+	l := &lease{db: db, name: name, holder: uuid.NewString(), ttl: ttl}
 	for {
-		asked := time.Now()
-		epoch, err := db.claim(ctx, name, holder, ttl)
-		if err == nil && epoch > 0 {
-			err = db.hold(ctx, lease{name, holder, epoch, ttl}, asked, task)
-			if ctx.Err() != nil || !errors.Is(err, errLeaseLost) {
-				return err
+		held, err := l.wait(ctx)
+		if ctx.Err() != nil {
+			if err == nil {
+				l.release(ctx)
 			}
-		}
-		// Held by another, lost, or the database is away: try again when it may have run out.
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(ttl/4 + rand.N(ttl/8+1)): //nolint:gosec // spreads attempts, guards nothing
-		}
-	}
-}
-
-// errLeaseLost is the cause of a task's context ending because the lease was not renewed in time.
-var errLeaseLost = errors.New("the lease was lost")
-
-// claim returns the epoch of the lease now held, 0 when another one holds it.
-func (db *DB) claim(ctx context.Context, name, holder string, ttl time.Duration) (int64, error) {
-	now := db.e.now()
-	text := `INSERT INTO leases (name, holder, epoch, until) VALUES ($1, $2, 1, ` + now + ` + $3)
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1, until = excluded.until
-WHERE leases.until < ` + now + ` RETURNING epoch`
-	var epoch int64
-	err := db.InTx(ctx, func(tx *Tx) error {
-		epoch = 0
-		err := tx.QueryRow(ctx, text, name, holder, ttl.Microseconds()).Scan(&epoch)
-		if errors.Is(err, ErrNoRows) {
 			return nil
 		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("claim lease %s: %w", name, err)
-	}
-	return epoch, nil
-}
-
-// lease is one that is held.
-type lease struct {
-	name, holder string
-	epoch        int64
-	ttl          time.Duration
-}
-
-// hold runs task while the lease, asked for at that instant, is renewed at a third of its time. By our own clock it
-// ends ttl after it was asked for, which is never later than the database's answer.
-func (db *DB) hold(ctx context.Context, l lease, asked time.Time, task func(context.Context, int64) error) error {
-	held, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan error, 1)
-	go func() { done <- task(held, l.epoch) }()
-
-	tick := time.NewTicker(l.ttl / 3)
-	defer tick.Stop()
-	for expires := asked.Add(l.ttl); ; {
-		select {
-		case err := <-done:
-			db.release(ctx, l)
-			if errors.Is(context.Cause(held), errLeaseLost) && ctx.Err() == nil {
-				return errors.Join(errLeaseLost, err)
-			}
+		if err != nil {
+			return fmt.Errorf("take lease %s: %w", name, err)
+		}
+		lost, err := l.hold(ctx, held, task)
+		if !lost {
+			l.release(ctx)
 			return err
-		case <-tick.C:
 		}
-		if held.Err() != nil {
-			continue // waiting for task to end
-		}
-		asked := time.Now()
-		renewing, stop := context.WithDeadline(ctx, expires)
-		ok, err := db.renew(renewing, l)
-		stop()
-		switch {
-		case ok:
-			expires = asked.Add(l.ttl)
-		case err == nil || !time.Now().Before(expires.Add(-l.ttl/3)):
-			cancel(errLeaseLost)
+		if ctx.Err() != nil {
+			return nil
 		}
 	}
 }
 
-func (db *DB) renew(ctx context.Context, l lease) (bool, error) {
-	now := db.e.now()
-	var rows int64
-	err := db.InTx(ctx, func(tx *Tx) (err error) {
-		rows, err = tx.Exec(ctx, `UPDATE leases SET until = `+now+` + $4 WHERE name = $1 AND holder = $2 AND epoch = $3 AND until >= `+now,
-			l.name, l.holder, l.epoch, l.ttl.Microseconds())
-		return err
-	})
-	return rows == 1 && err == nil, err
+type lease struct {
+	db     *DB
+	name   string
+	holder string // differs for every call of Lease
+	ttl    time.Duration
+	epoch  int64
 }
 
-// release lets the next one in at once; should it fail, the lease runs out by itself.
-func (db *DB) release(ctx context.Context, l lease) {
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer stop()
-	_ = db.InTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2 AND epoch = $3`, l.name, l.holder, l.epoch)
+// takeLease and the others get the database's clock for %s.
+const (
+	takeLease = `
+INSERT INTO leases (name, holder, epoch, until) VALUES ($1, $2, 1, %[1]s + $3)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1, until = excluded.until
+WHERE  leases.until < %[1]s
+RETURNING epoch`
+	renewLease   = `UPDATE leases SET until = %s + $4 WHERE name = $1 AND holder = $2 AND epoch = $3`
+	releaseLease = `UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2 AND epoch = $3`
+	seeLease     = `SELECT until - %s FROM leases WHERE name = $1`
+)
+
+func (l *lease) sql(text string) string { return fmt.Sprintf(text, l.db.engine.now()) }
+
+// wait returns when the lease is taken, with the local time before which that was; the ttl counts from there.
+func (l *lease) wait(ctx context.Context) (time.Time, error) {
+	for {
+		before := time.Now()
+		taken, err := l.take(ctx)
+		if taken {
+			return before, nil
+		}
+		pause := min(l.ttl/3, leaseRetryMax)
+		switch {
+		case err == nil:
+			pause = l.untilFree(ctx, pause)
+		case fault.KindOf(err) != fault.Unavailable && fault.KindOf(err) != fault.Conflict:
+			return time.Time{}, err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return time.Time{}, err
+		}
+	}
+}
+
+func (l *lease) take(ctx context.Context) (bool, error) {
+	// Look first: on SQLite every attempt would be a turn of the one writer.
+	if left := l.untilFree(ctx, 0); left > 0 {
+		return false, nil
+	}
+	err := l.db.InTx(ctx, func(tx *Tx) error {
+		return tx.QueryRow(ctx, l.sql(takeLease), l.name, l.holder, l.ttl.Microseconds()).Scan(&l.epoch)
+	})
+	if errors.Is(err, ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// untilFree returns how long the present holder has left, at most limit unless that is 0; limit when it is not known.
+func (l *lease) untilFree(ctx context.Context, limit time.Duration) time.Duration {
+	var left int64
+	if err := l.db.QueryRow(ctx, l.sql(seeLease), l.name).Scan(&left); err != nil {
+		return limit
+	}
+	wait := max(time.Duration(left)*time.Microsecond, 0) + time.Millisecond
+	if left < 0 {
+		wait = 0
+	}
+	if limit > 0 {
+		return min(max(wait, time.Millisecond), limit)
+	}
+	return wait
+}
+
+// hold runs task and renews the lease, held since the local time since, beside it. lost reports that the lease may
+// be somebody else's now.
+func (l *lease) hold(ctx context.Context, since time.Time,
+	task func(ctx context.Context, epoch int64) error,
+) (lost bool, err error) {
+	taskCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- task(taskCtx, l.epoch) }()
+	for {
+		// Renew after a third; when that fails, try on, and stop the task a sixth before the end.
+		if err, ended := waitTask(done, time.Until(since.Add(l.ttl/3))); ended {
+			return false, err
+		}
+		for {
+			before := time.Now()
+			stopAt := since.Add(l.ttl - l.ttl/6)
+			renewed, err := l.renew(ctx, stopAt)
+			if renewed {
+				since = before
+				break
+			}
+			if err == nil || !time.Now().Before(stopAt) {
+				cancel()
+				<-done // what it returns is about being stopped
+				return true, nil
+			}
+			if err, ended := waitTask(done, min(l.ttl/12, time.Until(stopAt))); ended {
+				return false, err
+			}
+		}
+	}
+}
+
+func waitTask(done <-chan error, d time.Duration) (err error, ended bool) { //nolint:revive,staticcheck // ST1008: reads as "err, if ended"
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err, true
+	case <-timer.C:
+		return nil, false
+	}
+}
+
+// renew reports false without an error when the lease is no longer ours.
+func (l *lease) renew(ctx context.Context, by time.Time) (bool, error) {
+	// Not ended by ctx: while task finishes what it took, the lease is still needed.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), by)
+	defer cancel()
+	var rows int64
+	err := l.db.InTx(ctx, func(tx *Tx) (err error) {
+		rows, err = tx.Exec(ctx, l.sql(renewLease), l.name, l.holder, l.epoch, l.ttl.Microseconds())
 		return err
 	})
+	return err == nil && rows == 1, err
+}
+
+// release lets the next one begin at once. When it fails the lease just runs out.
+func (l *lease) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.ttl)
+	defer cancel()
+	_ = l.db.InTx(ctx, func(tx *Tx) error {
+		_, err := tx.Exec(ctx, releaseLease, l.name, l.holder, l.epoch)
+		return err
+	})
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -1,132 +1,95 @@
 package sqldb
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
+	"embed"
+	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"regexp"
-	"strings"
-	"time"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 )
 
-// runMigrations brings one set up to date. Its version table is <name>_versions.
-func runMigrations(ctx context.Context, db *sql.DB, engine string, set Migrations) error {
-	dialect := goose.DialectSQLite3
-	if engine == "postgres" {
-		dialect = goose.DialectPostgres
-	}
-	store, err := database.NewStore(dialect, set.Name+"_versions")
-	if err != nil {
-		return err
-	}
-	provider, err := goose.NewProvider("", db, translated{set.FS, engine}, goose.WithStore(store), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("migrations of %s: %w", set.Name, err)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrations of %s: %w", set.Name, err)
+//go:embed migrations/*.sql
+var leaseMigrations embed.FS
+
+func ownMigrations() Migrations { return Migrations{Name: "sqldb", FS: leaseMigrations} }
+
+// versionTable is where goose keeps which files of a set have run.
+func versionTable(set Migrations) string { return "migrations_" + set.Name }
+
+func checkSets(sets []Migrations) error {
+	known := make(map[string]bool)
+	for _, set := range sets {
+		switch {
+		case !schemaName.MatchString(set.Name):
+			return fmt.Errorf("migrations %q: want a name of a-z, 0-9 and _, a letter first", set.Name)
+		case known[set.Name]:
+			return fmt.Errorf("migrations %s are given twice", set.Name)
+		}
+		known[set.Name] = true
 	}
 	return nil
 }
 
-// translated is a folder of portable migrations as one engine reads them.
-//
-// On PostgreSQL TEXT sorts by bytes, as it does on SQLite. On SQLite BIGINT and BYTEA have the names that STRICT
-// tables know, and every table is STRICT. Between `-- +tenure sqlite` (or postgres) and `-- +tenure end` stands what is
-// for one engine only. `-- +tenure append-only TABLE` lets rows be neither changed nor removed: by triggers on SQLite,
-// by what the service's role is granted on PostgreSQL.
-type translated struct {
-	fs.FS
-	engine string
-}
-
-func (t translated) Open(name string) (fs.File, error) {
-	f, err := t.FS.Open(name)
-	if err != nil || !strings.HasSuffix(name, ".sql") {
-		return f, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	raw, err := io.ReadAll(f)
-	if err != nil {
-		return nil, err
-	}
-	text := translate(string(raw), t.engine)
-	return &sqlFile{bytes.NewReader([]byte(text)), name, int64(len(text))}, nil
-}
-
-// ReadDir and Glob are the folder's own.
-func (t translated) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(t.FS, name) }
-
-var (
-	textType    = regexp.MustCompile(`\bTEXT\b`)
-	bigintType  = regexp.MustCompile(`\bBIGINT\b`)
-	byteaType   = regexp.MustCompile(`\bBYTEA\b`)
-	createTable = regexp.MustCompile(`(?s)(CREATE TABLE\b.*?)\)\s*;`)
-	appendOnly  = regexp.MustCompile(`(?m)^-- \+tenure append-only (\w+)[ \t]*$`)
-	engineBlock = regexp.MustCompile(`(?ms)^-- \+tenure (sqlite|postgres)[ \t]*$(.*?)^-- \+tenure end[ \t]*$`)
-)
-
-func translate(text, engine string) string {
-	text = engineBlock.ReplaceAllStringFunc(text, func(block string) string {
-		parts := engineBlock.FindStringSubmatch(block)
-		if parts[1] == engine {
-			return parts[2]
-		}
-		return ""
-	})
-	if engine == "postgres" {
-		return textType.ReplaceAllString(appendOnly.ReplaceAllString(text, ""), `TEXT COLLATE "C"`)
-	}
-	text = bigintType.ReplaceAllString(text, "INTEGER")
-	text = byteaType.ReplaceAllString(text, "BLOB")
-	text = createTable.ReplaceAllString(text, "$1) STRICT;")
-	return appendOnly.ReplaceAllString(text, `
--- +goose StatementBegin
-CREATE TRIGGER ${1}_no_update BEFORE UPDATE ON $1 BEGIN SELECT RAISE(ABORT, '$1 is append-only'); END;
--- +goose StatementEnd
--- +goose StatementBegin
-CREATE TRIGGER ${1}_no_delete BEFORE DELETE ON $1 BEGIN SELECT RAISE(ABORT, '$1 is append-only'); END;
--- +goose StatementEnd
-`)
-}
-
-// appendOnlyTables are the tables that a set's migrations declare append-only.
-func appendOnlyTables(set Migrations) ([]string, error) {
-	names, err := fs.Glob(set.FS, "*.sql")
-	if err != nil {
-		return nil, err
-	}
-	var tables []string
-	for _, name := range names {
-		raw, err := fs.ReadFile(set.FS, name)
+// migrate runs what is pending of sets through db's only connection, which is inside a transaction that the caller
+// began and commits: all of it takes place or nothing, and nobody sees it half done.
+func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, to target, sets []Migrations) error {
+	for _, set := range sets {
+		files, err := rewriteAll(set, to)
 		if err != nil {
-			return nil, err
+			return fmt.Errorf("migrations %s: %w", set.Name, err)
 		}
-		for _, match := range appendOnly.FindAllStringSubmatch(string(raw), -1) {
-			tables = append(tables, match[1])
+		provider, err := goose.NewProvider(dialect, db, files,
+			goose.WithTableName(versionTable(set)),
+			goose.WithDisableGlobalRegistry(true),
+			goose.WithIsolateDDL(true)) // goose begins no transaction of its own
+		if err != nil {
+			return fmt.Errorf("migrations %s: %w", set.Name, err)
+		}
+		if _, err := provider.Up(ctx); err != nil {
+			return fmt.Errorf("migrations %s: %w", set.Name, classify(err))
 		}
 	}
-	return tables, nil
+	return nil
 }
 
-// sqlFile is one translated migration.
-type sqlFile struct {
-	*bytes.Reader
-	name string
-	size int64
+// inOneTransaction runs f between begin and COMMIT on db's only connection.
+func inOneTransaction(ctx context.Context, db *sql.DB, begin string, f func() error) error {
+	db.SetMaxOpenConns(1)
+	db.SetMaxIdleConns(1)
+	if _, err := db.ExecContext(ctx, begin); err != nil {
+		return classify(err)
+	}
+	err := f()
+	if err == nil {
+		_, err = db.ExecContext(ctx, "COMMIT")
+		return classify(err)
+	}
+	// The caller closes the connection, which rolls back if this does not.
+	_, _ = db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	return err
 }
 
-func (f *sqlFile) Stat() (fs.FileInfo, error) { return f, nil }
-func (f *sqlFile) Close() error               { return nil }
-func (f *sqlFile) Name() string               { return f.name }
-func (f *sqlFile) Size() int64                { return f.size }
-func (f *sqlFile) Mode() fs.FileMode          { return 0o444 }
-func (f *sqlFile) ModTime() time.Time         { return time.Time{} }
-func (f *sqlFile) IsDir() bool                { return false }
-func (f *sqlFile) Sys() any                   { return nil }
+func migrateSQLite(ctx context.Context, dsn string, sets []Migrations) error {
+	if err := checkSets(sets); err != nil {
+		return err
+	}
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return err
+	}
+	err = inOneTransaction(ctx, db, "BEGIN IMMEDIATE", func() error {
+		return migrate(ctx, db, goose.DialectSQLite3, target{engine: SQLite}, sets)
+	})
+	return errors.Join(err, db.Close())
+}
+
+// root is where the set's files lie: embed keeps the folder's name.
+func (m Migrations) root() (fs.FS, error) {
+	if info, err := fs.Stat(m.FS, "migrations"); err == nil && info.IsDir() {
+		return fs.Sub(m.FS, "migrations")
+	}
+	return m.FS, nil
+}

@@ -1,186 +1,143 @@
-// Package sqldb is one SQL on two engines: SQLite, embedded, as the default, and PostgreSQL to move to.
-//
-// It promises that a transaction whose InTx returned nil is on the disk, that concurrent transactions on SQLite share
-// one fsync, and that the same text of SQL means the same on both. In return that text keeps to what both understand:
-// column types TEXT, BIGINT and BYTEA; parameters $1, $2, …; times as BIGINT microseconds UTC; no booleans, JSON,
-// `= ANY`, LIKE or data-modifying CTE; NULLS LAST where a nullable column orders; and no statement that may fail inside
-// a transaction which goes on. sqltest.CheckPortable enforces it.
 package sqldb
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
-	"time"
+	"regexp"
 
 	"github.com/tenurehq/tenure/pkg/config"
 )
 
-// MaxParams is the most parameters one statement may have: SQLite's limit, below PostgreSQL's.
-const MaxParams = 32766
+// ErrNoRows is what Row.Scan returns when the query found nothing.
+var ErrNoRows = sql.ErrNoRows
 
-// ErrNoRows is what Row.Scan returns when there is no row.
-var ErrNoRows = errors.New("no rows")
+// errClosed answers everything that comes after Close.
+var errClosed = errors.New("database is closed")
 
-// Config says where the database is. Exactly one of SQLite and Postgres is set.
+// The engines, as Engine names them.
+const (
+	SQLite   = "sqlite"
+	Postgres = "postgres"
+)
+
+// Config says where the data lives: exactly one of SQLite and Postgres is set.
 type Config struct {
-	SQLite   string        // a file; made when it does not exist
-	Postgres config.Secret // a DSN
-	Schema   string        // PostgreSQL: the service's schema and role, made when they do not exist; empty: the connection's own
-	MaxConns int           // PostgreSQL: connections at most; 0: 16
+	SQLite   string        // path of the database file; made with its folder when missing
+	Postgres config.Secret // DSN of a PostgreSQL database
+	Schema   string        // PostgreSQL: the schema and the role of this service, [a-z][a-z0-9_]*; see the package's doc
+	MaxConns int           // connections: for reading on SQLite, in all on PostgreSQL; 0 means 10
 }
 
-// Migrations is one set of migrations with a version table of its own.
+const (
+	defaultConns = 10
+	maxSchema    = 63 - len("_owner") // PostgreSQL cuts longer names
+)
+
+var schemaName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// Validate reports the first value that cannot work.
+func (c Config) Validate() error {
+	switch {
+	case c.SQLite == "" && c.Postgres.Empty():
+		return errors.New("neither a SQLite file nor a PostgreSQL url is given")
+	case c.SQLite != "" && !c.Postgres.Empty():
+		return errors.New("both a SQLite file and a PostgreSQL url are given")
+	case c.Schema != "" && (!schemaName.MatchString(c.Schema) || len(c.Schema) > maxSchema):
+		return fmt.Errorf("schema %q: want at most %d of a-z, 0-9 and _, a letter first", c.Schema, maxSchema)
+	case c.MaxConns < 0:
+		return errors.New("max_conns is negative")
+	}
+	return nil
+}
+
+// Migrations is one owner's tables: a service's, the outbox's.
 type Migrations struct {
-	Name string // owner of the version table
-	FS   fs.FS  // NNNN_verb_noun.sql, for goose, up only, in portable SQL
+	Name string // of the owner, [a-z][a-z0-9_]*: which files have run is kept per name
+	FS   fs.FS  // NNNN_verb_noun.sql, at its root or in a folder named migrations
 }
 
-// engine is what SQLite and PostgreSQL have in common. Implementations are safe for concurrent use.
+// engine is what differs between the two databases.
 type engine interface {
 	name() string
+	now() string // expression for the database's clock, in microseconds
 	inTx(ctx context.Context, f func(*Tx) error) error
-	query(ctx context.Context, sql string, args []any) (*Rows, error)
-	now() string // an SQL expression: the database's time in microseconds
-	migrate(ctx context.Context, sets []Migrations) error
+	query(ctx context.Context, text string, args []any) (*Rows, error)
+	ping(ctx context.Context) error
+	weaknesses(ctx context.Context) ([]string, error)
 	close() error
 }
 
-// DB is an open database. Safe for concurrent use.
-type DB struct{ e engine }
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	engine engine
+}
 
-// Open opens the database, making file, schema and role as needed, and runs the migrations; one process at a time does.
+// Open connects, makes what is missing, and runs the pending migrations of sets, in the order given. Several processes
+// may do so at once. A database that cannot be reached is fault.Unavailable.
 func Open(ctx context.Context, cfg Config, sets ...Migrations) (*DB, error) {
-	var e engine
-	var err error
-	switch {
-	case cfg.SQLite != "" && len(cfg.Postgres.Reveal()) > 0:
-		return nil, errors.New("open database: both SQLite and PostgreSQL are configured")
-	case cfg.SQLite != "":
-		e, err = openSQLite(ctx, cfg)
-	case len(cfg.Postgres.Reveal()) > 0:
-		e, err = openPostgres(ctx, cfg)
-	default:
-		return nil, errors.New("open database: neither SQLite nor PostgreSQL is configured")
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultConns
+	}
+	sets = append([]Migrations{ownMigrations()}, sets...)
+	var (
+		opened engine
+		err    error
+	)
+	if cfg.SQLite != "" {
+		opened, err = openSQLite(ctx, cfg, sets)
+	} else {
+		opened, err = openPostgres(ctx, cfg, sets)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := e.migrate(ctx, append([]Migrations{leaseMigrations()}, sets...)); err != nil {
-		return nil, errors.Join(fmt.Errorf("migrate database: %w", err), e.close())
-	}
-	return &DB{e}, nil
+	return &DB{engine: opened}, nil
 }
 
-// Close waits for the transactions under way and closes the database.
-func (db *DB) Close() error { return db.e.close() }
+// Close waits for the transactions that have begun and for open results, and disconnects. What is asked afterwards
+// fails.
+func (db *DB) Close() error { return db.engine.close() }
 
-// Engine is "sqlite" or "postgres".
-func (db *DB) Engine() string { return db.e.name() }
+// Engine returns SQLite or Postgres.
+func (db *DB) Engine() string { return db.engine.name() }
 
-// InTx runs f in a transaction: committed, durably, when f returns nil; rolled back otherwise.
+// Ping reports whether the database answers; it fits a readiness check.
+func (db *DB) Ping(ctx context.Context) error { return db.engine.ping(ctx) }
+
+// Weaknesses lists, in words, the settings of the database that make a committed transaction less than durable
+// (PostgreSQL with fsync off, say). Empty: what is committed survives a crash of the machine.
+func (db *DB) Weaknesses(ctx context.Context) ([]string, error) { return db.engine.weaknesses(ctx) }
+
+// InTx runs f in a transaction and commits it when f returns nil; nil from InTx means that it is on disk.
 //
-// On SQLite f runs on the one writer's goroutine, together with others that commit with it, so it must do nothing but
-// SQL and must not wait. On PostgreSQL (READ COMMITTED) f may be run again after a serialisation failure or a deadlock,
-// so it must have no other effect than its SQL. What must happen after the commit is given to Tx.AfterCommit.
-func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error {
-	return db.e.inTx(ctx, f)
+// On SQLite there is one writer: f runs on its goroutine, one at a time, and many calls share one commit. On
+// PostgreSQL f runs in this goroutine at READ COMMITTED, and again when the database chose it to resolve a conflict
+// or deadlock. So f does nothing but SQL: no waiting, no calls, no InTx inside, and no effect outside that would be
+// wrong when repeated (AfterCommit is for those). A panic in f undoes its transaction and continues in the caller.
+//
+// When ctx ends before f has begun, f never runs. An error of fault kind Unavailable (disk full, connection lost)
+// that comes from the commit itself leaves open, on PostgreSQL, whether it took place.
+func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error { return db.engine.inTx(ctx, f) }
+
+// Query reads outside a transaction: it sees what was committed before it began. Close the rows, or use Collect.
+func (db *DB) Query(ctx context.Context, text string, args ...any) (*Rows, error) {
+	return db.engine.query(ctx, text, args)
 }
 
-// Query reads outside of a transaction. The rows must be closed.
-func (db *DB) Query(ctx context.Context, sql string, args ...any) (*Rows, error) {
-	return db.e.query(ctx, sql, args)
+// QueryRow is Query for at most one row.
+func (db *DB) QueryRow(ctx context.Context, text string, args ...any) *Row {
+	rows, err := db.engine.query(ctx, text, args)
+	return &Row{rows: rows, err: err}
 }
 
-// QueryRow reads one row outside of a transaction.
-func (db *DB) QueryRow(ctx context.Context, sql string, args ...any) *Row {
-	rows, err := db.e.query(ctx, sql, args)
-	return &Row{rows, err}
-}
-
-// Querier is what reads: a DB or a Tx.
+// Querier is what can be read from: DB and Tx.
 type Querier interface {
-	Query(ctx context.Context, sql string, args ...any) (*Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) *Row
-}
-
-// txn is one engine's transaction.
-type txn interface {
-	exec(ctx context.Context, sql string, args []any) (int64, error)
-	query(ctx context.Context, sql string, args []any) (*Rows, error)
-}
-
-// Tx is a transaction under way. Not for concurrent use, and not for use after f has returned.
-type Tx struct {
-	txn
-	after []func()
-}
-
-// Exec runs a statement and returns how many rows it changed.
-func (tx *Tx) Exec(ctx context.Context, sql string, args ...any) (int64, error) {
-	return tx.exec(ctx, sql, args)
-}
-
-// Query reads inside the transaction. The rows must be closed before the next statement.
-func (tx *Tx) Query(ctx context.Context, sql string, args ...any) (*Rows, error) {
-	return tx.query(ctx, sql, args)
-}
-
-// QueryRow reads one row inside the transaction.
-func (tx *Tx) QueryRow(ctx context.Context, sql string, args ...any) *Row {
-	rows, err := tx.query(ctx, sql, args)
-	return &Row{rows, err}
-}
-
-// AfterCommit has f called once the transaction is committed, by the goroutine that called InTx.
-func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
-
-func (tx *Tx) committed() {
-	for _, f := range tx.after {
-		f()
-	}
-}
-
-// Values is the list of a multi-row VALUES: "($1, $2), ($3, $4)" for two rows of two columns. rows*cols must not
-// exceed MaxParams.
-func Values(rows, cols int) string {
-	if rows < 1 || cols < 1 || rows*cols > MaxParams {
-		panic(fmt.Sprintf("sqldb.Values(%d, %d): from 1 to %d parameters", rows, cols, MaxParams))
-	}
-	var text strings.Builder
-	text.Grow(rows * cols * 6)
-	n := 0
-	for r := range rows {
-		if r > 0 {
-			text.WriteString(", ")
-		}
-		text.WriteByte('(')
-		for c := range cols {
-			if c > 0 {
-				text.WriteString(", ")
-			}
-			n++
-			fmt.Fprintf(&text, "$%d", n)
-		}
-		text.WriteByte(')')
-	}
-	return text.String()
-}
-
-// Micros is an instant as the database keeps it: microseconds since 1970, UTC. The zero Time is 0.
-func Micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-// Time is the instant of Micros, in UTC; 0 is the zero Time.
-func Time(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
+	Query(ctx context.Context, text string, args ...any) (*Rows, error)
+	QueryRow(ctx context.Context, text string, args ...any) *Row
 }

@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"container/list"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,187 +11,226 @@ import (
 	"path/filepath"
 	"sync"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/tenurehq/tenure/pkg/fault"
+	_ "modernc.org/sqlite" // the driver named sqlite
 )
 
-// readers is how many connections read at once.
-const readers = 4
+const (
+	// Writers in other processes (a command line beside the server) are waited for this long.
+	sqliteBusyMillis = "10000"
+	// The log is copied back after this many pages (16 MB), not the default 1,000: fewer, larger syncs.
+	sqliteCheckpointPages  = "4000"
+	sqliteCachedStatements = 256
+	sqliteNow              = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+)
 
-// sqliteDB is one file with one writer and a pool of readers.
-type sqliteDB struct {
-	file   string
-	write  *sql.DB // of one connection, which the writer holds
-	read   *sql.DB
-	writer *writer
-
-	reading statements
+// sqliteEngine is one writer connection, owned by the writer's goroutine, and a pool of readers.
+type sqliteEngine struct {
+	db      *sql.DB // only hands out connections; each is held for life
+	writer  *writer
+	readers chan *sqliteConn
+	conns   []*sqliteConn
+	closing chan struct{}
+	once    sync.Once
 }
 
-func openSQLite(ctx context.Context, cfg Config) (engine, error) {
-	if err := os.MkdirAll(filepath.Dir(cfg.SQLite), 0o700); err != nil {
+func openSQLite(ctx context.Context, cfg Config, sets []Migrations) (engine, error) {
+	if err := makeFile(cfg.SQLite); err != nil {
 		return nil, err
 	}
-	open := func(pragmas ...string) (*sql.DB, error) {
-		query := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)}
-		return sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: cfg.SQLite}).EscapedPath(), RawQuery: query.Encode()}).String())
-	}
-	write, err := open("journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)")
-	if err != nil {
+	if err := migrateSQLite(ctx, sqliteDSN(cfg.SQLite, nil), sets); err != nil {
 		return nil, err
 	}
-	write.SetMaxOpenConns(1)
-	read, err := open("query_only(1)")
-	if err != nil {
-		return nil, errors.Join(err, write.Close())
+	e := &sqliteEngine{readers: make(chan *sqliteConn, cfg.MaxConns), closing: make(chan struct{})}
+	var err error
+	if e.db, err = sql.Open("sqlite", sqliteDSN(cfg.SQLite, nil)); err != nil {
+		return nil, err
 	}
-	read.SetMaxOpenConns(readers)
-	read.SetMaxIdleConns(readers)
-	db := &sqliteDB{file: cfg.SQLite, write: write, read: read, reading: statements{prepare: read.PrepareContext}}
-	if err := write.PingContext(ctx); err != nil {
-		return nil, errors.Join(sqliteFault(err), db.close())
-	}
-	return db, nil
-}
-
-func (db *sqliteDB) name() string { return "sqlite" }
-
-func (db *sqliteDB) now() string {
-	return `CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)`
-}
-
-func (db *sqliteDB) close() error {
-	if db.writer != nil {
-		db.writer.stop()
-	}
-	return errors.Join(db.reading.close(), db.read.Close(), db.write.Close())
-}
-
-func (db *sqliteDB) migrate(ctx context.Context, sets []Migrations) error {
-	for _, set := range sets {
-		if err := runMigrations(ctx, db.write, db.name(), set); err != nil {
-			return sqliteFault(err)
+	for i := range cfg.MaxConns + 1 {
+		conn, err := e.db.Conn(ctx)
+		if err != nil {
+			return nil, errors.Join(classify(err), e.disconnect())
 		}
-	}
-	conn, err := db.write.Conn(ctx)
-	if err != nil {
-		return sqliteFault(err)
-	}
-	db.writer = startWriter(conn)
-	return nil
-}
-
-func (db *sqliteDB) query(ctx context.Context, text string, args []any) (*Rows, error) {
-	stmt, err := db.reading.get(ctx, text)
-	if err != nil {
-		return nil, sqliteFault(err)
-	}
-	return sqliteRows(stmt.QueryContext(ctx, args...)) //nolint:sqlclosecheck,rowserrcheck // the caller closes what Query returns
-}
-
-func (db *sqliteDB) inTx(ctx context.Context, f func(*Tx) error) error { return db.writer.do(ctx, f) }
-
-// statements are prepared once. Safe for concurrent use.
-type statements struct {
-	prepare func(context.Context, string) (*sql.Stmt, error)
-	mu      sync.Mutex
-	byText  map[string]*sql.Stmt
-}
-
-// maxStatements bounds what is kept: multi-row statements come in many lengths.
-const maxStatements = 512
-
-func (s *statements) get(ctx context.Context, text string) (*sql.Stmt, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stmt := s.byText[text]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := s.prepare(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	if s.byText == nil {
-		s.byText = map[string]*sql.Stmt{}
-	}
-	if len(s.byText) >= maxStatements {
-		for text, old := range s.byText { // any one
-			delete(s.byText, text)
-			_ = old.Close() // a running query keeps its own hold on it
-			break
+		made := newSQLiteConn(conn)
+		e.conns = append(e.conns, made)
+		if i == 0 {
+			continue // the writer's
 		}
+		if _, err := conn.ExecContext(ctx, "PRAGMA query_only = ON"); err != nil {
+			return nil, errors.Join(classify(err), e.disconnect())
+		}
+		e.readers <- made
 	}
-	s.byText[text] = stmt
-	return stmt, nil
+	e.writer = startWriter(e.conns[0])
+	return e, nil
 }
 
-func (s *statements) close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var errs []error
-	for _, stmt := range s.byText {
-		errs = append(errs, stmt.Close())
-	}
-	s.byText = nil
-	return errors.Join(errs...)
-}
-
-// sqlRows adapts database/sql's Close, which returns the error that Err returns too.
-type sqlRows struct{ *sql.Rows }
-
-func (r sqlRows) Close() { _ = r.Rows.Close() }
-
-func sqliteRows(rows *sql.Rows, err error) (*Rows, error) {
-	if err != nil {
-		return nil, sqliteFault(err)
-	}
-	return &Rows{sqlRows{rows}, sqliteFault}, nil
-}
-
-// sqliteFault says which errors are the database's trouble and not the caller's.
-func sqliteFault(err error) error {
-	var e *sqlite.Error
-	if err == nil || !errors.As(err, &e) {
+// makeFile creates the file, for its owner's eyes only, before SQLite does: the log and index beside it get the same
+// mode. The folder is synced, or a crash could lose the file with everything committed in it.
+func makeFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM:
-		return fault.Wrap(fault.Unavailable, err)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // G304: the operator names the file
+	if err != nil {
+		return err
 	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// sqliteDSN returns what opens path with the settings that the promises rest on, and extra pragmas.
+func sqliteDSN(path string, extra []string) string {
+	pragmas := append([]string{
+		"busy_timeout(" + sqliteBusyMillis + ")", // first: switching to WAL needs a lock
+		"journal_mode(WAL)",
+		"synchronous(FULL)", // a commit is on disk before it is answered
+		"foreign_keys(ON)",
+		"recursive_triggers(ON)", // or REPLACE would delete without firing an append-only table's trigger
+		"trusted_schema(OFF)",
+		"wal_autocheckpoint(" + sqliteCheckpointPages + ")",
+		"journal_size_limit(67108864)",
+		"cache_size(-16000)",
+	}, extra...)
+	query := url.Values{"_pragma": pragmas}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
+}
+
+func (e *sqliteEngine) name() string { return SQLite }
+func (e *sqliteEngine) now() string  { return sqliteNow }
+
+func (e *sqliteEngine) inTx(ctx context.Context, f func(*Tx) error) error { return e.writer.do(ctx, f) }
+
+func (e *sqliteEngine) query(ctx context.Context, text string, args []any) (*Rows, error) {
+	if err := checkArgs(args); err != nil {
+		return nil, err
+	}
+	var reader *sqliteConn
+	select {
+	case <-e.closing:
+		return nil, errClosed
+	default:
+	}
+	select {
+	case reader = <-e.readers:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-e.closing:
+		return nil, errClosed
+	}
+	result, err := reader.query(ctx, text, args)
+	if err != nil {
+		e.readers <- reader
+		return nil, classify(err)
+	}
+	return &Rows{cursor: result, free: func(error) { e.readers <- reader }}, nil
+}
+
+func (e *sqliteEngine) ping(ctx context.Context) error {
+	rows, err := e.query(ctx, "SELECT 1", nil)
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
+// weaknesses is empty: the settings are ours, made at Open.
+func (e *sqliteEngine) weaknesses(context.Context) ([]string, error) { return nil, nil }
+
+func (e *sqliteEngine) close() error {
+	var err error
+	e.once.Do(func() {
+		close(e.closing)
+		e.writer.stop()
+		for range cap(e.readers) { // each comes back when its rows are closed
+			<-e.readers
+		}
+		err = e.disconnect()
+	})
 	return err
 }
 
-// sqliteTx is a transaction's statements on the writer's connection.
-type sqliteTx struct {
-	stmts *statements
+func (e *sqliteEngine) disconnect() error {
+	var errs []error
+	for _, conn := range e.conns {
+		errs = append(errs, conn.close())
+	}
+	return errors.Join(append(errs, e.db.Close())...)
 }
 
-func (t sqliteTx) exec(ctx context.Context, text string, args []any) (int64, error) {
-	ctx = context.WithoutCancel(ctx) // an interrupted write would take its neighbours' transactions with it
-	stmt, err := t.stmts.get(ctx, text)
+// sqliteConn is one connection with its prepared statements, least recently used last. It is for one goroutine at a
+// time.
+type sqliteConn struct {
+	conn     *sql.Conn
+	prepared map[string]*list.Element // of *preparedStatement
+	recent   *list.List
+}
+
+type preparedStatement struct {
+	text string
+	stmt *sql.Stmt
+}
+
+func newSQLiteConn(conn *sql.Conn) *sqliteConn {
+	return &sqliteConn{conn: conn, prepared: make(map[string]*list.Element), recent: list.New()}
+}
+
+func (c *sqliteConn) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	if known, ok := c.prepared[text]; ok {
+		c.recent.MoveToFront(known)
+		return known.Value.(*preparedStatement).stmt, nil
+	}
+	stmt, err := c.conn.PrepareContext(ctx, text)
 	if err != nil {
-		return 0, sqliteFault(err)
+		return nil, err
+	}
+	if c.recent.Len() >= sqliteCachedStatements {
+		oldest := c.recent.Remove(c.recent.Back()).(*preparedStatement)
+		delete(c.prepared, oldest.text)
+		if err := oldest.stmt.Close(); err != nil {
+			return nil, errors.Join(err, stmt.Close())
+		}
+	}
+	c.prepared[text] = c.recent.PushFront(&preparedStatement{text: text, stmt: stmt})
+	return stmt, nil
+}
+
+func (c *sqliteConn) exec(ctx context.Context, text string, args []any) (int64, error) {
+	stmt, err := c.prepare(ctx, text)
+	if err != nil {
+		return 0, err
 	}
 	result, err := stmt.ExecContext(ctx, args...)
 	if err != nil {
-		return 0, sqliteFault(err)
+		return 0, err
 	}
-	n, err := result.RowsAffected()
-	return n, sqliteFault(err)
+	return result.RowsAffected()
 }
 
-func (t sqliteTx) query(ctx context.Context, text string, args []any) (*Rows, error) {
-	ctx = context.WithoutCancel(ctx)
-	stmt, err := t.stmts.get(ctx, text)
+func (c *sqliteConn) query(ctx context.Context, text string, args []any) (cursor, error) {
+	stmt, err := c.prepare(ctx, text)
 	if err != nil {
-		return nil, sqliteFault(err)
+		return nil, err
 	}
-	return sqliteRows(stmt.QueryContext(ctx, args...)) //nolint:sqlclosecheck,rowserrcheck // the caller closes what Query returns
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	return rows, rows.Err()
 }
 
-// panicked carries a panic of one transaction to the goroutine that asked for it.
-type panicked struct{ value any }
-
-func (p panicked) Error() string { return fmt.Sprint("panic in a transaction: ", p.value) }
+func (c *sqliteConn) close() error {
+	var errs []error
+	for at := c.recent.Front(); at != nil; at = at.Next() {
+		errs = append(errs, at.Value.(*preparedStatement).stmt.Close())
+	}
+	if err := errors.Join(append(errs, c.conn.Close())...); err != nil {
+		return fmt.Errorf("close SQLite connection: %w", err)
+	}
+	return nil
+}

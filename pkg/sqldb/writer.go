@@ -2,183 +2,284 @@ package sqldb
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
+	"time"
 )
 
-// groupSize is how many transactions share a commit at most.
-const groupSize = 256
+const (
+	// A group is committed when it has this many transactions or has lasted this long, whichever comes first, so that
+	// the first of a flood is answered soon.
+	groupMax  = 512
+	groupTime = 10 * time.Millisecond
+)
 
-// writer is the one goroutine that writes to a SQLite file. Transactions that wait while it commits are run together,
-// each in a savepoint, and share the next commit.
+// writer owns SQLite's one writing connection. Transactions that wait while it commits are collected and run as one:
+// each in a SAVEPOINT, all inside one BEGIN IMMEDIATE … COMMIT, so that they share its sync of the disk.
 type writer struct {
-	requests chan *request
-	done     chan struct{}
+	conn *sqliteConn
+	wake chan struct{} // holds one token when the queue may have work
+	gone chan struct{} // closed when the goroutine has ended
 
-	mu      sync.RWMutex // held shared while handing in a request
+	mu      sync.Mutex
+	queue   []*job
 	stopped bool
-
-	conn  *sql.Conn
-	stmts statements
 }
 
-// request is one transaction that waits.
-type request struct {
-	ctx    context.Context //nolint:containedctx // a queued call keeps its context
-	f      func(*Tx) error
-	tx     *Tx
-	err    error
-	answer chan struct{}
+// job is one InTx call.
+type job struct {
+	ctx  context.Context //nolint:containedctx // travels to the writer's goroutine and back with its call
+	f    func(*Tx) error
+	done chan struct{} // closed by the writer when the fields below are final
+
+	tx       *Tx // of the last run
+	err      error
+	panicked *TxPanic
+
+	mu    sync.Mutex
+	state jobState
 }
 
-func startWriter(conn *sql.Conn) *writer {
-	w := &writer{requests: make(chan *request, groupSize), done: make(chan struct{}), conn: conn}
-	w.stmts.prepare = conn.PrepareContext
-	go w.loop()
+type jobState int
+
+const (
+	waiting   jobState = iota
+	taken              // the writer has it: the caller waits for done
+	abandoned          // the caller has gone: the writer passes it over
+)
+
+// move changes the state from waiting, and reports whether it did.
+func (j *job) move(to jobState) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.state != waiting {
+		return false
+	}
+	j.state = to
+	return true
+}
+
+// TxPanic is what InTx panics with, on SQLite, when its function panicked on the writer's goroutine.
+type TxPanic struct {
+	Value any    // what the function panicked with
+	Stack []byte // where
+}
+
+// Error makes the runtime print both.
+func (p *TxPanic) Error() string {
+	return fmt.Sprintf("panic in a transaction: %v\n\n%s", p.Value, p.Stack)
+}
+
+var errGoexit = errors.New("the transaction's function ended its goroutine (runtime.Goexit; t.Fatal does that)")
+
+func startWriter(conn *sqliteConn) *writer {
+	w := &writer{conn: conn, wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	go w.loop(nil)
 	return w
 }
 
-// stop finishes what was handed in and closes the connection.
-func (w *writer) stop() {
-	w.mu.Lock()
-	if !w.stopped {
-		w.stopped = true
-		close(w.requests)
-	}
-	w.mu.Unlock()
-	<-w.done
-}
-
+// do runs f in a transaction; it returns when that is committed or undone, or never began.
 func (w *writer) do(ctx context.Context, f func(*Tx) error) error {
-	r := &request{ctx: ctx, f: f, answer: make(chan struct{})}
-	w.mu.RLock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j := &job{ctx: ctx, f: f, done: make(chan struct{})}
+	w.mu.Lock()
 	if w.stopped {
-		w.mu.RUnlock()
+		w.mu.Unlock()
 		return errClosed
 	}
-	w.requests <- r
-	w.mu.RUnlock()
-	<-r.answer // not ctx: once taken, only the writer knows whether it was committed
-	var p panicked
-	if errors.As(r.err, &p) {
-		panic(p.value)
+	w.queue = append(w.queue, j)
+	w.mu.Unlock()
+	w.signal()
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		if j.move(abandoned) {
+			return ctx.Err()
+		}
+		<-j.done // f has begun: its outcome counts
 	}
-	if r.err == nil {
-		r.tx.committed()
+	if j.panicked != nil {
+		panic(j.panicked)
 	}
-	return r.err
+	if j.err == nil {
+		j.tx.committed()
+	}
+	return j.err
 }
 
-func (w *writer) loop() {
-	defer close(w.done)
-	for r := range w.requests {
-		group := []*request{r}
-	more:
-		for len(group) < groupSize {
-			select {
-			case next, ok := <-w.requests:
-				if !ok {
-					break more
-				}
-				group = append(group, next)
-			default:
-				break more
-			}
-		}
-		w.commit(group)
-		for _, r := range group {
-			close(r.answer)
-		}
+func (w *writer) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
-	_ = w.stmts.close()
-	_ = w.conn.Close()
 }
 
-// commit runs a group in one transaction and sets each request's err.
-func (w *writer) commit(group []*request) {
-	ctx := context.Background()
-	if err := w.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
-		fail(group, err)
-		return
-	}
-	alive := 0
-	for i, r := range group {
-		if r.err = r.ctx.Err(); r.err != nil {
-			continue
+// stop lets what is queued finish, and ends the goroutine.
+func (w *writer) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.mu.Unlock()
+	w.signal()
+	<-w.gone
+}
+
+// next takes a waiting job; nil when there is none. last reports that there will be no more.
+func (w *writer) next() (j *job, last bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.queue) > 0 {
+		j = w.queue[0]
+		w.queue[0] = nil
+		w.queue = w.queue[1:]
+		if j.move(taken) {
+			return j, false
 		}
-		lost, err := w.run(ctx, r)
-		if lost {
-			// SQLite gave up the whole transaction (disk full, I/O error): nothing of the group is there.
-			_ = w.exec(ctx, "ROLLBACK")
-			fail(group[:i], fmt.Errorf("a transaction committed together with this one failed: %w", err))
-			r.err = err
-			w.rest(group[i+1:])
+	}
+	w.queue = nil
+	return nil, w.stopped
+}
+
+// loop is the writer's goroutine. alone holds jobs that must each have a transaction of their own.
+func (w *writer) loop(alone []*job) {
+	var current []*job
+	clean := false
+	defer func() {
+		if clean {
+			close(w.gone)
 			return
 		}
-		if r.err == nil {
-			alive++
+		// A job ended this goroutine (runtime.Goexit): it alone fails, the others of its group run again.
+		_, _ = w.conn.exec(context.Background(), "ROLLBACK", nil)
+		rest := alone
+		for _, j := range current {
+			if errors.Is(j.err, errGoexit) {
+				close(j.done)
+			} else {
+				rest = append(rest, j)
+			}
 		}
-	}
-	if alive == 0 {
-		_ = w.exec(ctx, "ROLLBACK") // nothing was written
-		return
-	}
-	if err := w.exec(ctx, "COMMIT"); err != nil {
-		_ = w.exec(ctx, "ROLLBACK")
-		fail(group, err)
-	}
-}
-
-// rest commits what is left of a group whose transaction was lost, as a group of its own.
-func (w *writer) rest(group []*request) {
-	if len(group) > 0 {
-		w.commit(group)
-	}
-}
-
-// run runs one transaction in its savepoint. lost says that the group's whole transaction is gone.
-func (w *writer) run(ctx context.Context, r *request) (lost bool, err error) {
-	if err := w.exec(ctx, "SAVEPOINT one"); err != nil {
-		return true, err
-	}
-	r.tx = &Tx{txn: sqliteTx{&w.stmts}}
-	r.err = call(r.f, r.tx)
-	if r.err != nil {
-		if err := w.exec(ctx, "ROLLBACK TO one"); err != nil {
-			return true, r.err
-		}
-	}
-	if err := w.exec(ctx, "RELEASE one"); err != nil {
-		return true, err
-	}
-	return false, nil
-}
-
-func call(f func(*Tx) error, tx *Tx) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = panicked{value}
-		}
+		go w.loop(rest)
 	}()
-	return f(tx)
-}
-
-func (w *writer) exec(ctx context.Context, text string) error {
-	stmt, err := w.stmts.get(ctx, text)
-	if err != nil {
-		return sqliteFault(err)
+	for {
+		if len(alone) > 0 {
+			current, alone = alone[:1:1], alone[1:]
+			w.group(&current, func() *job { return nil })
+			continue
+		}
+		first, last := w.next()
+		if last {
+			clean = true
+			return
+		}
+		if first == nil {
+			<-w.wake
+			continue
+		}
+		current = []*job{first}
+		alone = w.group(&current, func() *job { j, _ := w.next(); return j })
 	}
-	_, err = stmt.ExecContext(ctx)
-	return sqliteFault(err)
 }
 
-// fail gives err to those of the group that had no error of their own.
-func fail(group []*request, err error) {
-	for _, r := range group {
-		if r.err == nil {
-			r.err = err
+// group runs the first of jobs and what more yields in one transaction, and answers all; jobs names them while it
+// runs. When the transaction as a whole fails and it had several, it answers none and returns them: each is then run
+// alone, so that only those suffer that cannot be done.
+func (w *writer) group(jobs *[]*job, more func() *job) (again []*job) {
+	ctx := context.Background()
+	err := w.command(ctx, "BEGIN IMMEDIATE")
+	began := time.Now()
+	if err == nil {
+		for j := (*jobs)[0]; ; {
+			if err = w.run(ctx, j); err != nil || len(*jobs) == groupMax || time.Since(began) > groupTime {
+				break
+			}
+			if j = more(); j == nil {
+				break
+			}
+			*jobs = append(*jobs, j)
+		}
+		if err == nil {
+			err = w.command(ctx, "COMMIT")
+		}
+		if err != nil {
+			// SQLite may have rolled back by itself (disk full); then this fails, and changes nothing.
+			_, _ = w.conn.exec(ctx, "ROLLBACK", nil)
 		}
 	}
+	if err != nil && len(*jobs) > 1 {
+		return *jobs
+	}
+	for _, j := range *jobs {
+		if err != nil && j.err == nil {
+			j.err = err
+		}
+		close(j.done)
+	}
+	return nil
+}
+
+// run runs one job inside a savepoint. A job's own failure is in the job; an error means that the whole transaction is
+// lost.
+func (w *writer) run(ctx context.Context, j *job) error {
+	j.err, j.panicked = nil, nil
+	if j.err = j.ctx.Err(); j.err != nil {
+		return nil
+	}
+	if err := w.command(ctx, "SAVEPOINT job"); err != nil {
+		return err
+	}
+	j.tx = &Tx{session: writerSession{w.conn}}
+	j.call()
+	if j.err == nil && j.panicked == nil {
+		return w.command(ctx, "RELEASE job")
+	}
+	if err := w.command(ctx, "ROLLBACK TO job"); err != nil {
+		return err
+	}
+	return w.command(ctx, "RELEASE job")
+}
+
+// call runs f, whichever way it ends.
+func (j *job) call() {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if value := recover(); value != nil {
+			j.panicked = &TxPanic{Value: value, Stack: debug.Stack()}
+			j.err = j.tx.end(j.panicked)
+			return
+		}
+		j.err = j.tx.end(errGoexit) // the goroutine is ending; loop takes it from here
+	}()
+	err := j.f(j.tx)
+	returned = true
+	j.err = j.tx.end(err)
+}
+
+func (w *writer) command(ctx context.Context, text string) error {
+	_, err := w.conn.exec(ctx, text, nil)
+	return classify(err)
+}
+
+// writerSession runs a transaction's statements. Their context is only looked at before each: SQLite undoes the whole
+// group when a statement that writes is interrupted.
+type writerSession struct{ conn *sqliteConn }
+
+func (s writerSession) exec(ctx context.Context, text string, args []any) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.conn.exec(context.WithoutCancel(ctx), text, args)
+}
+
+func (s writerSession) query(ctx context.Context, text string, args []any) (cursor, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.conn.query(context.WithoutCancel(ctx), text, args)
 }
