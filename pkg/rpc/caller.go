@@ -1,16 +1,12 @@
-// Package rpc is gRPC whose callers are always authenticated, on loopback and inside one process too.
-//
-// Operators prove who they are by bearer token or client certificate, services by client certificate or by having
-// dialled the process's own in-memory listener. Who may call a method is written at the method, as the option
-// tenure.auth.v1.allow; a method without it can be called by nobody. Errors cross as faults: a kind and a text.
 package rpc
 
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
+	"strings"
 
 	authv1 "github.com/tenurehq/tenure/proto/gen/tenure/auth/v1"
-	"github.com/tenurehq/tenure/pkg/config"
 )
 
 // Caller is who makes a call: exactly one of Operator and Service is set.
@@ -40,29 +36,44 @@ func CallerFrom(ctx context.Context) Caller {
 	return caller
 }
 
-// WithCaller returns a context whose calls are handled in caller's name. Interceptors set it; tests of handlers do.
+// WithCaller returns a context whose calls are handled in caller's name. Interceptors set it, and tests of handlers.
 func WithCaller(ctx context.Context, caller Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller)
 }
 
-// Operator is a person who may call, and how they prove it.
+// Operator is a person who may call, and how they prove who they are.
 type Operator struct {
 	Name        string
 	Role        authv1.Role
 	TokenSHA256 [sha256.Size]byte // of the bearer token; all zero: no token
-	Cert        string            // the client certificate's subject, "CN=ada"; empty: no certificate
+	Cert        string            // the client certificate's whole subject, like "CN=ada"; empty: no certificate
 }
 
-// TLS names the files of one side of a connection.
-type TLS struct {
-	CertFile, KeyFile string // what we show
-	CAFile            string // who signed what the other side shows
+// Services are the names that services go by: in certificates, in the allow option, and as peers.
+func Services() []string { return []string{"audit", doorService, "ingest", "policy", "provision"} }
+
+// doorService is the one service that may speak for an operator.
+const doorService = "console"
+
+func isService(name string) bool { return slices.Contains(Services(), name) }
+
+// Role names, as the configuration file and the front door write them.
+
+// RoleName returns "viewer", "operator", "approver" or "admin"; empty for any other role.
+func RoleName(role authv1.Role) string {
+	name, ok := authv1.Role_name[int32(role)]
+	if !ok || role == authv1.Role_ROLE_UNSPECIFIED {
+		return ""
+	}
+	return strings.ToLower(strings.TrimPrefix(name, "ROLE_"))
 }
 
-// PeerConfig says how to reach a server.
-type PeerConfig struct {
-	Address    string        // host:port or unix:/path
-	TLS        TLS           // empty CAFile on loopback or a unix socket: no TLS
-	ServerName string        // the name the server's certificate must bear; empty: the address's host
-	Token      config.Secret // an operator's bearer token; empty: none
+// ParseRole is RoleName's counterpart.
+func ParseRole(name string) (authv1.Role, bool) {
+	for value := range authv1.Role_name {
+		if role := authv1.Role(value); name != "" && RoleName(role) == name {
+			return role, true
+		}
+	}
+	return authv1.Role_ROLE_UNSPECIFIED, false
 }
