@@ -118,19 +118,12 @@ func (a *application) prepare(i int, op operation, s *step) *Problem {
 			return Invalid(nil, "tenure.secret_in", "%v", err)
 		}
 		s.secret = secret
-		a.redact = newRedactor(append(a.secrets(), secret))
+		a.redact = newRedactor(append(secretsOf(a.impl), secret))
 		return nil
 	}
 	// What the application makes must have somewhere to go before it is made.
 	if _, err := Seal(s.GetSealTo(), ""); err != nil {
 		return Invalid(nil, "tenure.seal_to", "no secret_in, and seal_to is no good: %v", err)
-	}
-	return nil
-}
-
-func (a *application) secrets() []string {
-	if holder, ok := a.impl.(SecretHolder); ok {
-		return holder.Secrets()
 	}
 	return nil
 }

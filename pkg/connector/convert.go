@@ -46,11 +46,11 @@ func countProto(c Count) int32 {
 	if !known {
 		return -1
 	}
-	return int32(min(max(n, 0), 1<<31-1)) //nolint:gosec // bounded on both sides
+	return int32(min(max(n, 0), 1<<31-1))
 }
 
 func natural(n int) uint32 {
-	return uint32(min(max(n, 0), 1<<32-1)) //nolint:gosec // bounded on both sides
+	return uint32(min(max(n, 0), 1<<32-1))
 }
 
 func timeProto(t time.Time) *timestamppb.Timestamp {

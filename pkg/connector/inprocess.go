@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -33,13 +34,11 @@ func InProcess(impl Connector) (client connectorv1.ConnectorClient, closeAll fun
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageSize)))
 	if err != nil {
 		server.Stop()
-		<-served
-		return nil, nil, fmt.Errorf("reach the connector in this process: %w", err)
+		return nil, nil, errors.Join(fmt.Errorf("reach the connector in this process: %w", err), <-served)
 	}
 	return connectorv1.NewConnectorClient(conn), func() error {
 		err := conn.Close()
 		server.GracefulStop()
-		<-served
-		return err
+		return errors.Join(err, <-served)
 	}, nil
 }

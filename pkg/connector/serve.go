@@ -107,7 +107,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
-	defer os.RemoveAll(private) //nolint:errcheck // an empty directory, at worst
+	defer os.RemoveAll(private) // an empty directory, at worst
 	fresh := filepath.Join(private, "s")
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "unix", fresh)
@@ -124,13 +124,13 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 }
 
 func place(fresh, path string) (os.FileInfo, error) {
-	if err := os.Chmod(fresh, 0o600); err != nil {
+	if err := os.Chmod(fresh, 0o600); err != nil { //nolint:gosec // where the operator said
 		return nil, err
 	}
-	if err := os.Rename(fresh, path); err != nil {
+	if err := os.Rename(fresh, path); err != nil { //nolint:gosec // where the operator said
 		return nil, err
 	}
-	return os.Lstat(path)
+	return os.Lstat(path) //nolint:gosec // where the operator said
 }
 
 // Dial returns a connection to a connector that is a process of its own, without waiting for it. address is unix:/path

@@ -81,7 +81,7 @@ func TestASidecarIsReachedByItsOwnUserOverItsSocket(t *testing.T) {
 func TestASocketThatAnybodyCouldReplaceIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the case to test
+	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	conn := reach(t, "unix:"+filepath.Join(dir, "c.sock"), nil)
@@ -107,7 +107,7 @@ func TestOverTCPBothSidesShowACertificate(t *testing.T) {
 			t.Errorf("%s: a connector listens on TCP: %v", name, err)
 		}
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a port, for a moment
+	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,11 +122,13 @@ func (s *server) List(req *connectorv1.ListRequest, stream grpc.ServerStreamingS
 	return out.end(nil)
 }
 
-func (s *server) redactor(more ...string) redactor {
-	if holder, ok := s.impl.(SecretHolder); ok {
-		more = append(more, holder.Secrets()...)
+func (s *server) redactor() redactor { return newRedactor(secretsOf(s.impl)) }
+
+func secretsOf(impl Connector) []string {
+	if holder, ok := impl.(SecretHolder); ok {
+		return holder.Secrets()
 	}
-	return newRedactor(more)
+	return nil
 }
 
 // guard turns a panic of an author's method into an error that says where it was.

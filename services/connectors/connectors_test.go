@@ -1,0 +1,168 @@
+package connectors_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tenurehq/tenure/pkg/connector"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+	"github.com/tenurehq/tenure/services/connectors"
+	"github.com/tenurehq/tenure/services/connectors/demo"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden descriptions")
+
+// What a connector calls things is a contract: ids, attributes and operations stand in stored models and plans.
+func TestDescriptionsDoNotChangeByAccident(t *testing.T) {
+	t.Parallel()
+	for kind, settings := range map[string]map[string]any{
+		connectors.Postgres: {"url": "postgres://nobody@127.0.0.1:1/none"},
+		connectors.Demo:     {},
+	} {
+		client := open(t, connectors.Config{Application: "a", Kind: kind, Settings: settings, Dir: t.TempDir()})
+		described, err := client.Describe(t.Context(), &connectorv1.DescribeRequest{})
+		if err != nil {
+			t.Fatalf("%s: Describe needs the application: %v", kind, err)
+		}
+		if len(described.GetSealKey()) == 0 {
+			t.Errorf("%s offers no key for the secrets that it takes", kind)
+		}
+		described.SealKey = nil // another one each time
+		compact, err := protojson.Marshal(described)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		if err := json.Indent(&got, compact, "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		got.WriteByte('\n')
+		if !json.Valid([]byte(described.GetConfigSchemaJson())) {
+			t.Errorf("%s: the schema is not JSON", kind)
+		}
+		golden := filepath.Join(kind, "testdata", "describe.json")
+		if *update {
+			if err := os.WriteFile(golden, got.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want, err := os.ReadFile(golden) //nolint:gosec // a test's own file
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got.String()); diff != "" {
+			t.Errorf("%s describes itself differently (-golden +got):\n%s", kind, diff)
+		}
+	}
+}
+
+func open(t *testing.T, cfg connectors.Config) connectorv1.ConnectorClient {
+	t.Helper()
+	client, closer, err := connectors.Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := closer.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return client
+}
+
+func TestWrongConfigurationNamesItsKey(t *testing.T) {
+	t.Parallel()
+	const url = "postgres://u@127.0.0.1/d"
+	for _, c := range []struct {
+		cfg  connectors.Config
+		want string
+	}{
+		{connectors.Config{}, "connector: "},
+		{connectors.Config{Kind: "postgress"}, "connector: "},
+		{connectors.Config{Kind: "ldap"}, "connector: ldap is not built yet"},
+		{connectors.Config{Kind: "scim"}, "connector: scim is not built yet"},
+		{connectors.Config{Kind: "postgres"}, "config.url: missing"},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": "postgres://u:canary@[::1"}}, "config.url: "},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": 5}}, "config.url: a number cannot stand here"},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url, "pasword_file": "x"}}, `config: json: unknown field "pasword_file"`},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url, "connections": -1}}, "config.connections: "},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url, "predefined": []any{"admin"}}}, "config.predefined[0]: "},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url, "password_file": "/nonexistent"}}, "config.password_file: "},
+		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url}, Address: "unix:/x"}, "address: "},
+		{connectors.Config{Kind: "demo", Settings: map[string]any{"temper": "angry"}}, "config.temper: "},
+		{connectors.Config{Kind: "demo", Settings: map[string]any{"listen": "0.0.0.0:80"}}, "config.listen: "},
+		{connectors.Config{Kind: "demo", Settings: map[string]any{"listen": "here"}}, "config.listen: "},
+		{connectors.Config{Kind: "demo", Settings: map[string]any{"calls_per_second": -1}}, "config.calls_per_second: "},
+		{connectors.Config{Kind: "demo", Settings: map[string]any{"entitlements": []any{"a", "a"}}}, "config.entitlements[1]: "},
+		{connectors.Config{Kind: "remote"}, "address: missing"},
+		{connectors.Config{Kind: "remote", Address: "unix:c.sock"}, "address: "},
+		{connectors.Config{Kind: "remote", Address: "localhost"}, "address: "},
+		{connectors.Config{Kind: "remote", Address: "localhost:1"}, "address: "},
+		{connectors.Config{Kind: "remote", Address: "unix:/x", Settings: map[string]any{"a": 1}}, "config: a remote connector reads its own"},
+	} {
+		err := c.cfg.Validate()
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%+v: %v, want %q…", c.cfg, err, c.want)
+		}
+		if _, _, openErr := connectors.Open(t.Context(), c.cfg); openErr == nil {
+			t.Errorf("%+v was opened", c.cfg)
+		}
+	}
+}
+
+func TestARemoteConnectorIsOneLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	application, err := demo.Open(t.Context(), demo.Config{File: filepath.Join(t.TempDir(), "journal"), Entitlements: []string{"group:a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "c.sock")
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- connector.Serve(ctx, "unix:"+socket, application, nil) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if err := application.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	client := open(t, connectors.Config{Application: "a", Kind: "remote", Address: "unix:" + socket})
+	var got *connectorv1.ReadResponse
+	for { // until it listens
+		got, err = client.Read(t.Context(), &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: "group:a"}})
+		if err == nil || t.Context().Err() != nil {
+			break
+		}
+	}
+	if err != nil || !got.GetEntitlement().GetAssignable() {
+		t.Fatalf("%v, %v", got, err)
+	}
+}
+
+func TestARemoteConnectorThatIsDownIsNoReasonNotToStart(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []connectors.Config{
+		{Kind: "remote", Address: "unix:/nonexistent/c.sock"},
+		{Kind: "remote", Address: "127.0.0.1:1", TLS: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{{}}}},
+	} {
+		client := open(t, cfg)
+		if _, err := client.Check(t.Context(), &connectorv1.CheckRequest{}); connector.FromStatus(err).Code != connectorv1.Code_CODE_TARGET_UNAVAILABLE {
+			t.Errorf("%s: %v, want TARGET_UNAVAILABLE", cfg.Address, err)
+		}
+	}
+}

@@ -1,0 +1,652 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+	"github.com/tenurehq/tenure/services/connectors/postgres"
+)
+
+func eachStepTwice(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE twice_group`)
+	joiner := []*connectorv1.Step{
+		named("twice"), set(opUpdate, map[string]string{"login": "twice", "valid_until": "2030-01-01T00:00:00Z"}),
+		step(opGrant, "role:twice_group"), step(opEnable, ""),
+	}
+	first := want(t, s.client, "", "p:twice", "CCCC", joiner...)
+	again := want(t, s.client, "", "p:twice", "UUUU", joiner...)
+	if first.GetAccountId() != again.GetAccountId() || first.GetAccountId() == "" {
+		t.Fatalf("ids %q and %q", first.GetAccountId(), again.GetAccountId())
+	}
+	id := first.GetAccountId()
+	if diff := cmp.Diff(first.GetObserved(), again.GetObserved(), protocmp.Transform()); diff != "" {
+		t.Errorf("what was read back differs:\n%s", diff)
+	}
+	setPassword(t, s.client, id, "p:twice", "secret")
+	leaver := []*connectorv1.Step{step(opDisable, ""), step(opKill, ""), step(opCut, ""), step(opRevoke, "role:twice_group")}
+	got := want(t, s.client, id, "p:twice", "CUCC", leaver...)
+	o := got.GetObserved()
+	if o.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || len(o.GetGrants()) != 0 || !o.GetGrantsComplete() ||
+		len(o.GetCredentials()) != 0 || !o.GetCredentialsComplete() || o.GetLiveSessions() != 0 {
+		t.Errorf("after a leaver's plan there is still %v", o)
+	}
+	want(t, s.client, id, "p:twice", "UUUU", leaver...)
+	want(t, s.client, id, "p:twice", "C", step(opDelete, ""))
+	if gone := want(t, s.client, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
+		t.Errorf("a dropped role was read back: %v", gone.GetObserved())
+	}
+}
+
+// refused says whether the server itself turned a login down.
+func refused(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && strings.HasPrefix(said.Code, "28")
+}
+
+func disabledCannotLogIn(t *testing.T, s server) {
+	id := account(t, s.client, "locked")
+	setPassword(t, s.client, id, "p:locked", "correct horse")
+	if _, err := s.login(t, "locked", "correct horse"); err != nil {
+		t.Fatalf("an enabled account cannot log in: %v", err)
+	}
+	if _, err := s.login(t, "locked", "wrong"); !refused(err) {
+		t.Fatalf("a wrong password: %v; this probe proves nothing", err)
+	}
+	want(t, s.client, id, "p:locked", "C", step(opDisable, ""))
+	if _, err := s.login(t, "locked", "correct horse"); !refused(err) {
+		t.Fatalf("a disabled account can log in (%v)", err)
+	}
+	if got := s.ask(t, `SELECT rolcanlogin::text || rolconnlimit::text FROM pg_roles WHERE rolname = 'locked'`); got != "false0" {
+		t.Errorf("login and limit are %s, want NOLOGIN and 0", got)
+	}
+	want(t, s.client, id, "p:locked", "C", step(opEnable, ""))
+	if _, err := s.login(t, "locked", "correct horse"); err != nil {
+		t.Fatalf("an account that was enabled again cannot log in: %v", err)
+	}
+}
+
+func sessionsDieByKill(t *testing.T, s server) {
+	id := account(t, s.client, "live")
+	setPassword(t, s.client, id, "p:live", "pw")
+	var open []*pgx.Conn
+	for range 3 {
+		conn, err := s.login(t, "live", "pw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+	}
+	got := want(t, s.client, id, "p:live", "C", step(opDisable, ""))
+	if n := got.GetObserved().GetLiveSessions(); n != 3 {
+		t.Errorf("%d live sessions are read after DISABLE, want 3", n)
+	}
+	if err := open[0].Ping(t.Context()); err != nil {
+		t.Fatalf("DISABLE cut a session, which Describe denies: %v", err)
+	}
+	got = want(t, s.client, id, "p:live", "C", step(opKill, ""))
+	if left := got.GetResults()[0].GetRemaining(); left != 0 || got.GetObserved().GetLiveSessions() != 0 {
+		t.Errorf("%d sessions remain, %d are read", left, got.GetObserved().GetLiveSessions())
+	}
+	for _, conn := range open {
+		if err := conn.Ping(t.Context()); err == nil {
+			t.Error("a killed session still answers")
+		}
+	}
+	if got = want(t, s.client, id, "p:live", "U", step(opKill, "")); got.GetResults()[0].GetRemaining() != 0 {
+		t.Errorf("%v", got.GetResults())
+	}
+}
+
+func sessionsOfTheGone(t *testing.T, s server) {
+	id := account(t, s.client, "ghost")
+	setPassword(t, s.client, id, "p:ghost", "pw")
+	conn, err := s.login(t, "ghost", "pw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, s.client, id, "p:ghost", "C", step(opDelete, ""))
+	if err := conn.Ping(t.Context()); err != nil {
+		t.Fatalf("DELETE cut a session, which Describe denies: %v", err)
+	}
+	want(t, s.client, id, "p:ghost", "C", step(opKill, ""))
+	if err := conn.Ping(t.Context()); err == nil {
+		t.Fatal("the session of a dropped role lives on")
+	}
+	want(t, s.client, "10", "p:ghost", "F", step(opKill, ""))
+	want(t, s.client, "nonsense", "p:ghost", "F", step(opKill, ""))
+}
+
+func revokedPassword(t *testing.T, s server) {
+	id := account(t, s.client, "keyless")
+	setPassword(t, s.client, id, "p:keyless", "pw")
+	if a := only(t, read(t, s.client, byID(id))); len(a.GetCredentials()) != 1 || !a.GetCredentialsComplete() || a.GetCredentials()[0].GetKind() != "password" {
+		t.Fatalf("credentials: %v", a)
+	}
+	want(t, s.client, id, "p:keyless", "U", step(opCut, "api_key"))
+	want(t, s.client, id, "p:keyless", "CU", step(opCut, "password"), step(opCut, ""))
+	if _, err := s.login(t, "keyless", "pw"); !refused(err) {
+		t.Fatalf("a revoked password still opens: %v", err)
+	}
+}
+
+func rotatedPasswords(t *testing.T, s server) {
+	id := account(t, s.client, "turning")
+	for _, password := range []string{"plain", `it's "quoted" \ $$`, "cafe\u0301\u00a0au lait", "emoji 🔑", strings.Repeat("long", 50)} {
+		setPassword(t, s.client, id, "p:turning", password)
+		if _, err := s.login(t, "turning", password); err != nil {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+	if stored := s.ask(t, `SELECT rolpassword FROM pg_authid WHERE rolname = 'turning'`); !strings.HasPrefix(stored, "SCRAM-SHA-256$4096:") {
+		t.Errorf("the server stores %.20s…", stored)
+	}
+}
+
+func ownersStay(t *testing.T, s server) {
+	id := account(t, s.client, "owner")
+	s.sql(t, `CREATE TABLE owned (x int)`, `ALTER TABLE owned OWNER TO owner`)
+	got := want(t, s.client, id, "p:owner", "F", step(opDelete, ""))
+	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_PRECONDITION || p.GetReason() != "sqlstate.2BP01" {
+		t.Errorf("problem %v, want PRECONDITION sqlstate.2BP01", p)
+	}
+	if got.GetObserved().GetId() != id {
+		t.Error("the refused role is gone")
+	}
+	s.sql(t, `DROP TABLE owned`)
+	want(t, s.client, id, "p:owner", "C", step(opDelete, ""))
+}
+
+// hard are names that have broken a connector somewhere.
+var hard = []string{
+	`o'brien`, `"quoted"`, `back\slash`, `semi;colon--`, `$$dollar$$`, `a b`, ` leading and trailing `, `%I %s %L`, `new` + "\n" + `line`,
+	`Ünïcødé`, `名前`, `🔑`, `e` + "\u0301", `Case`, `case2`, `CASE2`, `select`, `user@example.com`, `{"json": true}`, `'; DROP ROLE postgres; --`,
+	`tab` + "\t", strings.Repeat("ö", 31) + "x", "role:prefix", "name=value,other",
+}
+
+func hardNames(t *testing.T, s server) {
+	for _, name := range hard {
+		group := "g" + name
+		if len(group) > 63 {
+			group = name[1:] // half a rune is no name
+			group = strings.ToValidUTF8(group, "")
+		}
+		s.sql(t, "CREATE ROLE "+quote(group))
+		mark := strings.NewReplacer("\n", " ").Replace(name)
+		id := want(t, s.client, "", mark, "CCC", named(name), step(opGrant, "role:"+group), step(opEnable, "")).GetAccountId()
+		for how, req := range map[string]*connectorv1.ReadRequest{"id": byID(id), "name": byName(name), "marker": byMarker(mark)} {
+			a := only(t, read(t, s.client, req))
+			if a.GetId() != id || a.GetName() != name || a.GetMarker() != mark || a.GetAttributes()["login"] != name ||
+				len(a.GetGrants()) != 1 || a.GetGrants()[0].GetEntitlementId() != "role:"+group {
+				t.Errorf("%q by %s is %v", name, how, a)
+			}
+		}
+		if got := read(t, s.client, byEntitlement("role:"+group)); only(t, got).GetId() != id {
+			t.Errorf("%q is not found as a member of %q", name, group)
+		}
+		setPassword(t, s.client, id, mark, name)
+		if _, err := s.login(t, name, name); err != nil {
+			t.Errorf("%q cannot log in: %v", name, err)
+		}
+		want(t, s.client, id, mark, "CCCCC", set(opUpdate, map[string]string{"login": strings.ToValidUTF8(name[:len(name)-1], "") + "_"}),
+			step(opDisable, ""), step(opCut, ""), step(opRevoke, "role:"+group), step(opDelete, ""))
+		s.sql(t, "DROP ROLE "+quote(group))
+	}
+}
+
+func refusedNames(t *testing.T, s server) {
+	for _, name := range []string{"", "pg_mine", "public", "none", "nul\x00", strings.Repeat("x", 64)} {
+		got := apply(t, s.client, "", "p:refused", named(name))
+		p := got.GetResults()[0].GetProblem()
+		if outcomes(got) != "F" || p.GetCode() != connectorv1.Code_CODE_INVALID || !slices.Equal(p.GetFields(), []string{"login"}) {
+			t.Errorf("%q: %v", name, got.GetResults())
+		}
+	}
+	got := apply(t, s.client, "", "two\nlines", named("two_lines"))
+	if outcomes(got) != "F" {
+		t.Error("a marker of two lines was taken: it would not be found again")
+	}
+	got = apply(t, s.client, "", "p:odd", set(opCreate, map[string]string{"login": "odd", "shoe_size": "44"}))
+	if p := got.GetResults()[0].GetProblem(); !slices.Equal(p.GetFields(), []string{"shoe_size"}) {
+		t.Errorf("an attribute that roles do not have: %v", got.GetResults())
+	}
+}
+
+func renameKeepsID(t *testing.T, s server) {
+	id := account(t, s.client, "maiden")
+	s.sql(t, `ALTER ROLE maiden RENAME TO married`)
+	if a := only(t, read(t, s.client, byID(id))); a.GetName() != "married" || a.GetMarker() != "p:maiden" {
+		t.Fatalf("by id: %v", a)
+	}
+	if got := read(t, s.client, byName("maiden")); len(got.GetAccounts()) != 0 {
+		t.Errorf("the old name still finds %v", got.GetAccounts())
+	}
+	want(t, s.client, id, "p:maiden", "CCC", step(opDisable, ""), step(opEnable, ""), set(opUpdate, map[string]string{"login": "remarried"}))
+	if a := only(t, read(t, s.client, byName("remarried"))); a.GetId() != id {
+		t.Errorf("id %s, want %s", a.GetId(), id)
+	}
+}
+
+func takenName(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE taken LOGIN`, `COMMENT ON ROLE taken IS 'the old batch user'`)
+	oid := s.ask(t, `SELECT oid::text FROM pg_roles WHERE rolname = 'taken'`)
+	got := want(t, s.client, "", "p:new", "F-", named("taken"), step(opEnable, ""))
+	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != oid {
+		t.Errorf("problem %v, want ALREADY_EXISTS of %s", p, oid)
+	}
+	id := account(t, s.client, "wants_taken")
+	got = want(t, s.client, id, "p:wants_taken", "F", set(opUpdate, map[string]string{"login": "taken"}))
+	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != oid {
+		t.Errorf("rename: problem %v, want ALREADY_EXISTS of %s", p, oid)
+	}
+	if c := s.ask(t, `SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'taken'`); c != "the old batch user" {
+		t.Errorf("its comment is now %q", c)
+	}
+}
+
+func markedIsFound(t *testing.T, s server) {
+	id := account(t, s.client, "mine")
+	s.sql(t, `ALTER ROLE mine RENAME TO still_mine`)
+	if got := want(t, s.client, "", "p:mine", "U", named("mine")); got.GetAccountId() != id {
+		t.Errorf("a second account %s was made beside %s", got.GetAccountId(), id)
+	}
+	s.sql(t, `CREATE ROLE impostor LOGIN`, `COMMENT ON ROLE impostor IS 'not managed by Tenure: p:mine'`)
+	if a := only(t, read(t, s.client, byMarker("p:mine"))); a.GetId() != id {
+		t.Errorf("%v", a)
+	}
+}
+
+func adoption(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE veteran LOGIN`, `COMMENT ON ROLE veteran IS 'ask Ruth first'`)
+	a := only(t, read(t, s.client, byName("veteran")))
+	if a.GetMarker() != "" || a.GetCorrelationKey() != "veteran" {
+		t.Fatalf("%v", a)
+	}
+	want(t, s.client, a.GetId(), "p:ruth", "CU", set(opUpdate, nil), set(opUpdate, map[string]string{"login": "veteran"}))
+	if b := only(t, read(t, s.client, byMarker("p:ruth"))); b.GetId() != a.GetId() {
+		t.Errorf("the adopted account is not found by its marker: %v", b)
+	}
+	if c := s.ask(t, `SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'veteran'`); c != "ask Ruth first\nmanaged by Tenure: p:ruth" {
+		t.Errorf("the comment is now %q", c)
+	}
+	want(t, s.client, a.GetId(), "p:ruth", "CU", step(opDisable, ""), step(opDisable, ""))
+	if b := only(t, read(t, s.client, byName("veteran"))); b.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
+		t.Errorf("a marked role without LOGIN is still an account: %v", b)
+	}
+}
+
+func protected(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE boss SUPERUSER LOGIN`, `CREATE ROLE standby REPLICATION LOGIN`, `CREATE ROLE kept LOGIN`,
+		`CREATE ROLE someones LOGIN`, `COMMENT ON ROLE someones IS 'managed by Tenure: p:somebody else'`,
+		`CREATE ROLE mere_group`, `CREATE ROLE protected_group`)
+	state := `SELECT string_agg(a::text || coalesce(shobj_description(a.oid, 'pg_authid'), ''), ';' ORDER BY rolname) FROM pg_authid a
+	          WHERE rolname IN ('boss', 'standby', 'kept', 'someones', 'mere_group', 'postgres', 'pg_monitor')`
+	before := s.ask(t, state)
+	for _, name := range []string{"boss", "standby", "kept", "someones", "mere_group", "postgres", "pg_monitor"} {
+		id := s.ask(t, `SELECT oid::text FROM pg_roles WHERE rolname = $1`, name)
+		for _, st := range []*connectorv1.Step{
+			set(opUpdate, map[string]string{"login": "renamed"}), step(opEnable, ""), step(opDisable, ""), step(opDelete, ""),
+			step(opGrant, "role:protected_group"), step(opRevoke, "role:protected_group"), step(opKill, ""), step(opCut, ""),
+		} {
+			got := apply(t, s.client, id, "p:me", st)
+			if p := got.GetResults()[0].GetProblem(); outcomes(got) != "F" || p.GetCode() != connectorv1.Code_CODE_DENIED {
+				t.Errorf("%s of %s: %v, want DENIED", st.GetOp(), name, got.GetResults())
+			}
+		}
+	}
+	if after := s.ask(t, state); after != before {
+		t.Errorf("something protected was altered:\n%s\n%s", before, after)
+	}
+}
+
+func ungrantable(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE root_group SUPERUSER`, `CREATE ROLE somebody LOGIN`, `CREATE ROLE circle`)
+	id := account(t, s.client, "climber")
+	s.sql(t, `GRANT climber TO circle`)
+	for name, code := range map[string]connectorv1.Code{
+		"root_group": connectorv1.Code_CODE_DENIED, "pg_execute_server_program": connectorv1.Code_CODE_DENIED,
+		"somebody": connectorv1.Code_CODE_PRECONDITION, "climber": connectorv1.Code_CODE_PRECONDITION,
+		"circle": connectorv1.Code_CODE_PRECONDITION,
+	} {
+		got := apply(t, s.client, id, "p:climber", step(opGrant, "role:"+name))
+		if p := got.GetResults()[0].GetProblem(); outcomes(got) != "F" || p.GetCode() != code {
+			t.Errorf("grant of %s: %v, want %v", name, got.GetResults(), code)
+		}
+	}
+	if a := only(t, read(t, s.client, byID(id))); len(a.GetGrants()) != 0 {
+		t.Errorf("grants: %v", a.GetGrants())
+	}
+	if e := read(t, s.client, byEntitlement("role:root_group")).GetEntitlement(); e == nil || e.GetAssignable() {
+		t.Errorf("%v: exists, and cannot be granted", e)
+	}
+	// Taking away is another matter, whoever gave it.
+	s.sql(t, `GRANT root_group, pg_execute_server_program, somebody TO climber`)
+	want(t, s.client, id, "p:climber", "CCC", step(opRevoke, "role:root_group"), step(opRevoke, "role:pg_execute_server_program"), step(opRevoke, "role:somebody"))
+
+	allowed := open(t, postgres.Config{URL: s.dsn, Predefined: []string{"pg_read_all_data"}})
+	want(t, allowed, id, "p:climber", "CC", step(opGrant, "role:pg_read_all_data"), step(opRevoke, "role:pg_read_all_data"))
+}
+
+func missingEntitlement(t *testing.T, s server) {
+	id := account(t, s.client, "hopeful")
+	for _, entitlement := range []string{"role:no_such_group", "no_such_group", "group:x", "role:", "role:\x00"} {
+		got := apply(t, s.client, id, "p:hopeful", step(opGrant, entitlement), step(opRevoke, entitlement))
+		if p := got.GetResults()[0].GetProblem(); outcomes(got) != "FU" || p.GetCode() != connectorv1.Code_CODE_NOT_FOUND {
+			t.Errorf("%q: %v, want NOT_FOUND, and nothing to revoke", entitlement, got.GetResults())
+		}
+		if got := read(t, s.client, byEntitlement(entitlement)); got.GetEntitlement() != nil || len(got.GetAccounts()) != 0 {
+			t.Errorf("%q is read as %v", entitlement, got)
+		}
+	}
+}
+
+func inherited(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE outer_group`, `CREATE ROLE inner_group IN ROLE outer_group`, `CREATE ROLE innermost IN ROLE inner_group`)
+	id := account(t, s.client, "heir")
+	got := want(t, s.client, id, "p:heir", "C", step(opGrant, "role:innermost"))
+	expected := []*connectorv1.Grant{
+		{EntitlementId: "role:inner_group", Inherited: true}, {EntitlementId: "role:innermost"}, {EntitlementId: "role:outer_group", Inherited: true},
+	}
+	if diff := cmp.Diff(expected, got.GetObserved().GetGrants(), protocmp.Transform()); diff != "" {
+		t.Fatalf("grants (-want +got):\n%s", diff)
+	}
+	want(t, s.client, id, "p:heir", "U", step(opRevoke, "role:outer_group"))
+	got = want(t, s.client, id, "p:heir", "CC", step(opGrant, "role:outer_group"), step(opRevoke, "role:innermost"))
+	if diff := cmp.Diff([]*connectorv1.Grant{{EntitlementId: "role:outer_group"}}, got.GetObserved().GetGrants(), protocmp.Transform()); diff != "" {
+		t.Fatalf("a grant that was also inherited went with the other one (-want +got):\n%s", diff)
+	}
+}
+
+func members(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE club`, `CREATE ROLE subclub IN ROLE club`)
+	direct, indirect := account(t, s.client, "direct"), account(t, s.client, "indirect")
+	want(t, s.client, direct, "p:direct", "C", step(opGrant, "role:club"))
+	want(t, s.client, indirect, "p:indirect", "C", step(opGrant, "role:subclub"))
+	got := read(t, s.client, byEntitlement("role:club"))
+	var ids []string
+	for _, a := range got.GetAccounts() {
+		ids = append(ids, a.GetId())
+	}
+	if diff := cmp.Diff([]string{direct, indirect}, ids); diff != "" || !got.GetEntitlement().GetAssignable() {
+		t.Fatalf("members (-want +got):\n%s%v", diff, got.GetEntitlement())
+	}
+}
+
+func listingEqualsReads(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE listed_outer`, `CREATE ROLE listed_inner IN ROLE listed_outer`, `CREATE ROLE listed_orphan LOGIN IN ROLE listed_inner`)
+	id := account(t, s.client, "listed")
+	want(t, s.client, id, "p:listed", "CC", step(opGrant, "role:listed_outer"), step(opDisable, ""))
+	mine := func(name string) bool { return strings.HasPrefix(name, "listed") } // others make and drop theirs meanwhile
+
+	accounts := map[string]*connectorv1.Account{}
+	entitlements := map[string]*connectorv1.Entitlement{}
+	for _, item := range listing(t, s.client) {
+		if a := item.GetAccount(); a != nil && mine(a.GetName()) {
+			a.GrantsComplete = true
+			accounts[a.GetId()] = a
+		}
+		if e := item.GetEntitlement(); e != nil && mine(e.GetDisplayName()) {
+			entitlements[e.GetId()] = e
+		}
+		if m := item.GetMembership(); m != nil && accounts[m.GetAccountId()] != nil {
+			a := accounts[m.GetAccountId()]
+			a.Grants = append(a.Grants, &connectorv1.Grant{EntitlementId: m.GetEntitlementId(), Inherited: m.GetInherited()})
+		}
+	}
+	if len(accounts) != 2 || len(entitlements) != 2 {
+		t.Fatalf("listed %v and %v", accounts, entitlements)
+	}
+	for id, listed := range accounts {
+		one := only(t, read(t, s.client, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}}))
+		if diff := cmp.Diff(one, listed, protocmp.Transform()); diff != "" {
+			t.Errorf("read and listing differ (-read +listed):\n%s", diff)
+		}
+	}
+	for id, listed := range entitlements {
+		if diff := cmp.Diff(read(t, s.client, byEntitlement(id)).GetEntitlement(), listed, protocmp.Transform()); diff != "" {
+			t.Errorf("read and listing differ (-read +listed):\n%s", diff)
+		}
+	}
+}
+
+func concurrentGrants(t *testing.T, s server) {
+	const n = 20
+	s.sql(t, `CREATE ROLE crowd`)
+	// Each with connections of its own: as many workers as accounts.
+	client := open(t, postgres.Config{URL: s.dsn, Connections: n})
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = account(t, client, fmt.Sprintf("crowd_%d", i))
+	}
+	all := func(st *connectorv1.Step) {
+		var wait sync.WaitGroup
+		for i, id := range ids {
+			wait.Go(func() {
+				// A Conflict is known not to be done, and a worker's next attempt.
+				for try := range 20 {
+					got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
+						AccountId: id, Marker: fmt.Sprintf("p:crowd_%d", i), NotAfter: timestamppb.New(time.Now().Add(time.Minute)),
+						Steps: []*connectorv1.Step{st},
+					})
+					if err == nil && outcomes(got) == "C" {
+						return
+					}
+					if code := got.GetResults()[0].GetProblem().GetCode(); err != nil || code != connectorv1.Code_CODE_CONFLICT || try == 19 {
+						t.Errorf("%v, %v", got.GetResults(), err)
+						return
+					}
+				}
+			})
+		}
+		wait.Wait()
+	}
+	all(step(opGrant, "role:crowd"))
+	if got := read(t, client, byEntitlement("role:crowd")); len(got.GetAccounts()) != n {
+		t.Fatalf("%d members after %d grants at once", len(got.GetAccounts()), n)
+	}
+	all(step(opRevoke, "role:crowd"))
+	if got := read(t, client, byEntitlement("role:crowd")); len(got.GetAccounts()) != 0 {
+		t.Fatalf("%d members after %d revocations at once", len(got.GetAccounts()), n)
+	}
+}
+
+func concurrentCreates(t *testing.T, s server) {
+	client := open(t, postgres.Config{URL: s.dsn, Connections: 20})
+	var (
+		mu   sync.Mutex
+		ids  = map[string]int{}
+		made int
+		wait sync.WaitGroup
+	)
+	for range 20 {
+		wait.Go(func() {
+			got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
+				Marker: "p:race", NotAfter: timestamppb.New(time.Now().Add(time.Minute)), Steps: []*connectorv1.Step{named("race")},
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ids[got.GetAccountId()]++
+			if outcomes(got) == "C" {
+				made++
+			} else if outcomes(got) != "U" {
+				t.Errorf("%v", got.GetResults())
+			}
+		})
+	}
+	wait.Wait()
+	if made != 1 || len(ids) != 1 {
+		t.Fatalf("%d were made, ids %v", made, ids)
+	}
+}
+
+func validUntil(t *testing.T, s server) {
+	id := account(t, s.client, "temp")
+	for _, until := range []string{"2026-12-01T00:00:00Z", "2099-02-28T23:59:59.123456Z", "1999-01-01T00:00:00Z"} {
+		st := set(opUpdate, map[string]string{"valid_until": until})
+		got := want(t, s.client, id, "p:temp", "CU", st, st)
+		if read := got.GetObserved().GetAttributes()["valid_until"]; read != until {
+			t.Errorf("written %s, read %s: a difference for ever", until, read)
+		}
+	}
+	got := want(t, s.client, id, "p:temp", "CU", &connectorv1.Step{Op: opUpdate, Clear: []string{"valid_until"}}, &connectorv1.Step{Op: opUpdate, Clear: []string{"valid_until"}})
+	if until, ok := got.GetObserved().GetAttributes()["valid_until"]; ok {
+		t.Errorf("cleared, and still %s", until)
+	}
+	for _, until := range []string{"2026-12-01", "2026-12-01T00:00:00+01:00", "infinity", "tomorrow", "2026-12-01T00:00:00.0Z", "2026-12-01T00:00:00.1234567Z"} {
+		got := want(t, s.client, id, "p:temp", "F", set(opUpdate, map[string]string{"valid_until": until}))
+		if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_INVALID || !slices.Equal(p.GetFields(), []string{"valid_until"}) {
+			t.Errorf("%s: %v", until, p)
+		}
+	}
+}
+
+func connectionLimit(t *testing.T, s server) {
+	id := account(t, s.client, "limited")
+	s.sql(t, `ALTER ROLE limited NOLOGIN CONNECTION LIMIT 5`)
+	want(t, s.client, id, "p:limited", "C", step(opEnable, ""))
+	if got := s.ask(t, `SELECT rolconnlimit::text FROM pg_roles WHERE rolname = 'limited'`); got != "5" {
+		t.Errorf("limit %s, want 5", got)
+	}
+	s.sql(t, `ALTER ROLE limited CONNECTION LIMIT 0`)
+	if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
+		t.Error("a role that may hold no connection counts as enabled")
+	}
+}
+
+func lockedOut(t *testing.T, s server) {
+	id := account(t, s.client, "contended")
+	conn, err := pgx.Connect(t.Context(), s.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // a test's own
+	if _, err := conn.Exec(t.Context(), `BEGIN; ALTER ROLE contended CONNECTION LIMIT 3`); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.client.Apply(t.Context(), &connectorv1.ApplyRequest{
+		AccountId: id, Marker: "p:contended", NotAfter: timestamppb.New(time.Now().Add(300 * time.Millisecond)), Steps: []*connectorv1.Step{step(opDisable, "")},
+	})
+	if err != nil || outcomes(got) != "F" {
+		t.Fatalf("%v, %v; want FAILED: nothing was committed", got.GetResults(), err)
+	}
+	if _, err := conn.Exec(t.Context(), `COMMIT`); err != nil {
+		t.Fatal(err)
+	}
+	if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+		t.Error("a step that was reported as not done took effect later")
+	}
+}
+
+func check(t *testing.T, s server) {
+	got, err := s.client.Check(t.Context(), &connectorv1.CheckRequest{})
+	if err != nil || len(got.GetProblems()) != 0 || !strings.HasPrefix(got.GetProduct(), "PostgreSQL ") {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if id := s.ask(t, `SELECT system_identifier::text FROM pg_control_system()`); got.GetTargetIdentity() != "postgres:"+id {
+		t.Errorf("identity %s, want that of system %s", got.GetTargetIdentity(), id)
+	}
+	s.sql(t, `CREATE ROLE powerless LOGIN PASSWORD 'pw'`)
+	weak, err := open(t, postgres.Config{URL: s.as(t, "powerless", "pw")}).Check(t.Context(), &connectorv1.CheckRequest{})
+	if err != nil || weak.GetTargetIdentity() != got.GetTargetIdentity() {
+		t.Fatalf("%v, %v", weak, err)
+	}
+	var missing []string
+	for _, p := range weak.GetProblems() {
+		missing = append(missing, p.GetReason())
+		if p.GetCode() != connectorv1.Code_CODE_DENIED || p.GetScope() != connectorv1.Scope_SCOPE_INSTANCE {
+			t.Errorf("%v", p)
+		}
+	}
+	if diff := cmp.Diff([]string{"postgres.createrole", "postgres.pg_signal_backend"}, missing); diff != "" {
+		t.Errorf("missing privileges (-want +got):\n%s", diff)
+	}
+}
+
+func checkFailures(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE forgetful LOGIN PASSWORD 'right'`)
+	const canary = "wr0ng-canary"
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(canary+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	away := strings.NewReplacer("127.0.0.1", "127.0.0.2").Replace(s.as(t, "forgetful", canary))
+	for name, c := range map[string]struct {
+		cfg  postgres.Config
+		code connectorv1.Code
+	}{
+		"wrong password in the URL": {postgres.Config{URL: s.as(t, "forgetful", canary)}, connectorv1.Code_CODE_AUTH},
+		"wrong password in a file":  {postgres.Config{URL: s.as(t, "forgetful", "right"), PasswordFile: file}, connectorv1.Code_CODE_AUTH},
+		"nobody listens":            {postgres.Config{URL: away}, connectorv1.Code_CODE_TARGET_UNAVAILABLE},
+	} {
+		client := open(t, c.cfg)
+		got, err := client.Check(t.Context(), &connectorv1.CheckRequest{})
+		if err != nil || len(got.GetProblems()) != 1 {
+			t.Fatalf("%s: %v, %v", name, got, err)
+		}
+		p := got.GetProblems()[0]
+		if p.GetCode() != c.code || p.GetScope() != connectorv1.Scope_SCOPE_INSTANCE || strings.Contains(p.GetMessage(), canary) {
+			t.Errorf("%s: %v, want %v of the whole instance", name, p, c.code)
+		}
+		applied := apply(t, client, "", "p:x", named("never_made"))
+		if outcomes(applied) != "F" || applied.GetResults()[0].GetProblem().GetCode() != c.code {
+			t.Errorf("%s: a step says %v, want FAILED: it was never sent", name, applied.GetResults())
+		}
+	}
+	if err := os.WriteFile(file, []byte("right\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client := open(t, postgres.Config{URL: s.as(t, "forgetful", ""), PasswordFile: file})
+	if got, err := client.Check(t.Context(), &connectorv1.CheckRequest{}); err != nil || got.GetTargetIdentity() == "" {
+		t.Errorf("the password of the file: %v, %v", got, err)
+	}
+}
+
+func ordinaryAdministrator(t *testing.T, s server) {
+	s.sql(t, `CREATE ROLE administrator LOGIN CREATEROLE PASSWORD 'pw' IN ROLE pg_signal_backend`, `CREATE ROLE admin_group`)
+	client := open(t, postgres.Config{URL: s.as(t, "administrator", "pw")})
+	if got, err := client.Check(t.Context(), &connectorv1.CheckRequest{}); err != nil || len(got.GetProblems()) != 0 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	id := want(t, client, "", "p:managed", "CCC", named("managed"), step(opGrant, "role:admin_group"), step(opEnable, "")).GetAccountId()
+	setPassword(t, client, id, "p:managed", "pw")
+	conn, err := s.login(t, "managed", "pw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := only(t, read(t, client, byID(id)))
+	if a.GetCredentialsComplete() || len(a.GetCredentials()) != 0 {
+		t.Errorf("who may not see passwords claims to have seen all: %v", a)
+	}
+	if a.GetLiveSessions() != 1 {
+		t.Errorf("%d live sessions, want 1", a.GetLiveSessions())
+	}
+	want(t, client, id, "p:managed", "CCCC", step(opDisable, ""), step(opKill, ""), step(opCut, ""), step(opRevoke, "role:admin_group"))
+	if err := conn.Ping(t.Context()); err == nil {
+		t.Error("the session lives on")
+	}
+	want(t, client, id, "p:managed", "C", step(opDelete, ""))
+	s.sql(t, `CREATE ROLE admin_boss SUPERUSER LOGIN`)
+	self := s.ask(t, `SELECT oid::text FROM pg_roles WHERE rolname = 'administrator'`)
+	got := apply(t, client, self, "p:managed", step(opDisable, ""))
+	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_DENIED {
+		t.Errorf("the connector's own role: %v", got.GetResults())
+	}
+}
