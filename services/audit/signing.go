@@ -62,7 +62,7 @@ func (s *Service) sign(ctx context.Context) (store.Checkpoint, error) {
 		return store.Checkpoint{}, err
 	}
 	newest, ok, err := s.store.Newest(ctx)
-	if err != nil || ok && newest.Size >= head.Size {
+	if err != nil || ok && newest.Size == head.Size {
 		return newest, err
 	}
 	if err := s.extendsWhatWasSigned(ctx); err != nil {
