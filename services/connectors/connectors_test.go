@@ -11,9 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/encoding/protojson"
-
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tenurehq/tenure/pkg/connector"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
@@ -58,7 +57,7 @@ func TestDescriptionsDoNotChangeByAccident(t *testing.T) {
 			}
 			continue
 		}
-		want, err := os.ReadFile(golden) //nolint:gosec // a test's own file
+		want, err := os.ReadFile(golden)
 		if err != nil {
 			t.Fatal(err)
 		}

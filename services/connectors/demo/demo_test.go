@@ -46,39 +46,39 @@ type running struct {
 	stop func()
 }
 
-func start(t testing.TB, cfg demo.Config) running {
-	t.Helper()
+func start(tb testing.TB, cfg demo.Config) running {
+	tb.Helper()
 	if cfg.File == "" {
-		cfg.File = filepath.Join(t.TempDir(), "journal")
+		cfg.File = filepath.Join(tb.TempDir(), "journal")
 	}
 	if cfg.Entitlements == nil {
 		cfg.Entitlements = []string{"group:a", "group:b"}
 	}
 	cfg.Listen = "127.0.0.1:0"
-	application, err := demo.Open(t.Context(), cfg)
+	application, err := demo.Open(tb.Context(), cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	client, stop, err := connector.InProcess(application)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r := running{client, application.URL(), sync.OnceFunc(func() {
 		if err := errors.Join(stop(), application.Close()); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})}
-	t.Cleanup(r.stop)
+	tb.Cleanup(r.stop)
 	return r
 }
 
-func (r running) apply(t testing.TB, id, marker, want string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	t.Helper()
-	got, err := r.Apply(t.Context(), &connectorv1.ApplyRequest{
+func (r running) apply(tb testing.TB, id, marker, want string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
+	tb.Helper()
+	got, err := r.Apply(tb.Context(), &connectorv1.ApplyRequest{
 		AccountId: id, Marker: marker, NotAfter: timestamppb.New(time.Now().Add(time.Minute)), Steps: steps,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	outcomes := ""
 	for _, s := range got.GetResults() {
@@ -88,7 +88,7 @@ func (r running) apply(t testing.TB, id, marker, want string, steps ...*connecto
 		}[s.GetOutcome()]
 	}
 	if want != "" && outcomes != want {
-		t.Fatalf("outcomes %s, want %s: %v", outcomes, want, got.GetResults())
+		tb.Fatalf("outcomes %s, want %s: %v", outcomes, want, got.GetResults())
 	}
 	return got
 }
@@ -109,68 +109,68 @@ func joiner(login string) []*connectorv1.Step {
 }
 
 // get and post speak to the application's own listing.
-func (r running) get(t testing.TB, path, bearer string) (int, []byte) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url+path, nil)
+func (r running) get(tb testing.TB, path, bearer string) (int, []byte) {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, r.url+path, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer)
-	return send(t, req)
+	return send(tb, req)
 }
 
-func (r running) post(t testing.TB, path, login string) (int, map[string]string) {
-	t.Helper()
+func (r running) post(tb testing.TB, path, login string) (int, map[string]string) {
+	tb.Helper()
 	body, err := json.Marshal(map[string]string{"login": login})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, r.url+path, bytes.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	code, answer := send(t, req)
+	code, answer := send(tb, req)
 	var out map[string]string
 	if err := json.Unmarshal(answer, &out); err != nil {
-		t.Fatalf("%s: %v", answer, err)
+		tb.Fatalf("%s: %v", answer, err)
 	}
 	return code, out
 }
 
-func send(t testing.TB, req *http.Request) (int, []byte) {
-	t.Helper()
+func send(tb testing.TB, req *http.Request) (int, []byte) {
+	tb.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return resp.StatusCode, body
 }
 
 // ops lists what the application's journal says was done.
-func (r running) ops(t testing.TB) string {
-	t.Helper()
-	_, body := r.get(t, "/journal", "")
+func (r running) ops(tb testing.TB) string {
+	tb.Helper()
+	_, body := r.get(tb, "/journal", "")
 	var out []string
 	for line := range strings.Lines(string(body)) {
 		var e struct{ Op string }
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			t.Fatalf("%s: %v", line, err)
+			tb.Fatalf("%s: %v", line, err)
 		}
 		out = append(out, e.Op)
 	}
 	return strings.Join(out, " ")
 }
 
-func read(t testing.TB, client connectorv1.ConnectorClient, req *connectorv1.ReadRequest) *connectorv1.ReadResponse {
-	t.Helper()
-	got, err := client.Read(t.Context(), req)
+func read(tb testing.TB, client connectorv1.ConnectorClient, req *connectorv1.ReadRequest) *connectorv1.ReadResponse {
+	tb.Helper()
+	got, err := client.Read(tb.Context(), req)
 	if err != nil || got.GetProblem() != nil {
-		t.Fatalf("read: %v, %v", got.GetProblem(), err)
+		tb.Fatalf("read: %v, %v", got.GetProblem(), err)
 	}
 	return got
 }
@@ -204,7 +204,7 @@ func TestEverythingIsThereAfterAStop(t *testing.T) {
 	}
 	r.stop()
 	// A kill in the middle of a write leaves half a line.
-	half, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0) //nolint:gosec // a test's own file
+	half, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -65,7 +65,7 @@ func openJournal(path string, each func(entry)) (*journal, error) {
 }
 
 func load(file *os.File, each func(entry)) error {
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor is small
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return errors.New("another process holds it")
 	}
 	lines := bufio.NewReaderSize(file, 1<<20)
@@ -82,7 +82,7 @@ func load(file *os.File, each func(entry)) error {
 		if err := json.Unmarshal(line, &e); err != nil {
 			return fmt.Errorf("behind entry %d: %w", seq, err)
 		}
-		if seq++; e.Seq != uint64(seq) { //nolint:gosec // counts lines
+		if seq++; e.Seq != uint64(seq) {
 			return fmt.Errorf("entry %d stands where %d should", e.Seq, seq)
 		}
 		whole += int64(len(line))

@@ -118,7 +118,7 @@ func (a *Application) serveJournal(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusInternalServerError, map[string]string{"error": "the journal cannot be read"})
 		return
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines := bufio.NewReaderSize(file, 1<<20)
 	for seq := uint64(1); ; seq++ {

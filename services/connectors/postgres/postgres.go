@@ -46,7 +46,7 @@ func Open(ctx context.Context, cfg Config) (*Database, error) {
 	if err != nil {
 		return nil, fmt.Errorf("url: not a PostgreSQL connection string") // the parser's text may hold the password
 	}
-	settings.MaxConns = int32(min(max(cfg.Connections, 1), 1000)) //nolint:gosec // bounded
+	settings.MaxConns = int32(min(max(cfg.Connections, 1), 1000))
 	if cfg.Connections == 0 {
 		settings.MaxConns = defaultConnections
 	}

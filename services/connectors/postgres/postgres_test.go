@@ -1,3 +1,4 @@
+//nolint:thelper // these are the tests of TestAgainstARealServer, not helpers
 package postgres_test
 
 import (
@@ -537,7 +538,7 @@ func lockedOut(t *testing.T, s server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // a test's own
+	defer conn.Close(context.WithoutCancel(t.Context()))
 	if _, err := conn.Exec(t.Context(), `BEGIN; ALTER ROLE contended CONNECTION LIMIT 3`); err != nil {
 		t.Fatal(err)
 	}

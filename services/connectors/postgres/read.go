@@ -139,7 +139,7 @@ ORDER  BY held.member, r.rolname`
 const ofThese = `JOIN unnest($1::oid[]) AS wanted(oid) ON wanted.oid = `
 
 const (
-	mayReadPasswords = `SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT')`
+	mayReadPasswords = `SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT')` //nolint:gosec // a question about one
 	withPassword     = `SELECT a.oid FROM pg_catalog.pg_authid a ` + ofThese + `a.oid WHERE a.rolpassword IS NOT NULL`
 	// Parallel workers are no sessions of their own. backend_type is hidden from those who may not see it.
 	liveSessions = `

@@ -136,7 +136,7 @@ func (d *Database) entitlement(r role) connector.Entitlement {
 
 // checkLogin refuses what PostgreSQL would refuse late, change in silence, or take for something else.
 func checkLogin(name string) error {
-	wrong := ""
+	var wrong string
 	switch {
 	case name == "":
 		wrong = "is required"
