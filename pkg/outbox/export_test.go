@@ -6,24 +6,24 @@ import (
 )
 
 // Begin does what the relay does first, without a relay.
-func Begin(t testing.TB, o *Outbox) {
-	t.Helper()
-	if _, err := o.store.begin(t.Context()); err != nil {
-		t.Fatal(err)
+func Begin(tb testing.TB, o *Outbox) {
+	tb.Helper()
+	if _, err := o.store.begin(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 // Move makes one chunk, whoever holds the lease, and returns how many lanes had something to move.
-func Move(t testing.TB, o *Outbox) int {
-	t.Helper()
-	heads, err := o.store.heads(t.Context())
+func Move(tb testing.TB, o *Outbox) int {
+	tb.Helper()
+	heads, err := o.store.heads(tb.Context())
 	if err != nil {
-		t.Error(err)
+		tb.Error(err)
 		return 0
 	}
 	if len(heads) > 0 {
-		if _, err := o.store.move(t.Context(), heads[0], progress{}, time.Now()); err != nil {
-			t.Error(err)
+		if _, err := o.store.move(tb.Context(), heads[0], progress{}, time.Now()); err != nil {
+			tb.Error(err)
 		}
 	}
 	return len(heads)

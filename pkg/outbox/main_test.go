@@ -20,7 +20,6 @@ import (
 	"github.com/tenurehq/tenure/pkg/fault"
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/sqldb"
-	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
 
@@ -33,13 +32,6 @@ const (
 )
 
 var sets = []sqldb.Migrations{outbox.Migrations}
-
-// each runs a test on both engines.
-func each(t *testing.T, test func(t *testing.T, db *sqldb.DB)) {
-	t.Helper()
-	t.Parallel()
-	sqltest.Run(t, sets, test)
-}
 
 // wire is a bus that can be cut, and remembers what went over it.
 type wire struct {
@@ -86,33 +78,33 @@ func (a *audit) Recorded(context.Context, string) (uint64, time.Duration, error)
 	return a.recorded.Load(), 42 * time.Second, nil
 }
 
-func logger(t testing.TB) *zap.Logger {
-	t.Helper()
-	return zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
+func logger(tb testing.TB) *zap.Logger {
+	tb.Helper()
+	return zaptest.NewLogger(tb, zaptest.Level(zap.ErrorLevel))
 }
 
-func newOutbox(t testing.TB, db *sqldb.DB, w *wire, a *audit) *outbox.Outbox {
-	t.Helper()
-	o, err := outbox.New(outbox.Config{Origin: "ingest"}, outbox.Deps{DB: db, Bus: w, Recorded: a.Recorded, Log: logger(t)})
+func newOutbox(tb testing.TB, db *sqldb.DB, w *wire, a *audit) *outbox.Outbox {
+	tb.Helper()
+	o, err := outbox.New(outbox.Config{Origin: "ingest"}, outbox.Deps{DB: db, Bus: w, Recorded: a.Recorded, Log: logger(tb)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return o
 }
 
 // start runs the relay until the test or stop ends it.
-func start(t testing.TB, o *outbox.Outbox) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+func start(tb testing.TB, o *outbox.Outbox) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- o.Relay(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("the relay ended with %v", err)
+			tb.Errorf("the relay ended with %v", err)
 		}
 	})
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return stop
 }
 
@@ -129,18 +121,18 @@ func events(n int) []bus.Event {
 	return all
 }
 
-func add(t testing.TB, db *sqldb.DB, o *outbox.Outbox, lane eventv1.Lane, events ...bus.Event) {
-	t.Helper()
-	if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error { return o.Add(t.Context(), tx, lane, events...) }); err != nil {
-		t.Fatalf("add: %v", err)
+func add(tb testing.TB, db *sqldb.DB, o *outbox.Outbox, lane eventv1.Lane, events ...bus.Event) {
+	tb.Helper()
+	if err := db.InTx(tb.Context(), func(tx *sqldb.Tx) error { return o.Add(tb.Context(), tx, lane, events...) }); err != nil {
+		tb.Fatalf("add: %v", err)
 	}
 }
 
 // listen returns everything that the stream delivers, from its beginning.
-func listen(t testing.TB, b *bus.Bus) <-chan bus.Event {
-	t.Helper()
+func listen(tb testing.TB, b *bus.Bus) <-chan bus.Event {
+	tb.Helper()
 	got := make(chan bus.Event, 100_000)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan error, 1)
 	go func() {
 		ended <- b.Consumer(bus.ConsumerConfig{Name: "listener", Subjects: []string{bus.Everything}}, func(_ context.Context, batch []bus.Event) error {
@@ -150,32 +142,32 @@ func listen(t testing.TB, b *bus.Bus) <-chan bus.Event {
 			return nil
 		})(ctx)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("the consumer ended with %v", err)
+			tb.Errorf("the consumer ended with %v", err)
 		}
 	})
 	return got
 }
 
-func receive[T any](t testing.TB, from <-chan T, what string) T {
-	t.Helper()
+func receive[T any](tb testing.TB, from <-chan T, what string) T {
+	tb.Helper()
 	select {
 	case v := <-from:
 		return v
 	case <-time.After(patience):
-		t.Fatalf("%s did not come", what)
+		tb.Fatalf("%s did not come", what)
 		panic("unreachable")
 	}
 }
 
 // eventually waits until what holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
+			tb.Fatalf("never: %s", what)
 		}
 	}
 }
@@ -194,11 +186,11 @@ func (r *reading[T]) Send(m *T) error {
 }
 
 // read asks the event log for a range.
-func read(t testing.TB, o *outbox.Outbox, from, to uint64) []bus.Event {
-	t.Helper()
-	answer := &reading[eventv1.ReadResponse]{ctx: t.Context()}
+func read(tb testing.TB, o *outbox.Outbox, from, to uint64) []bus.Event {
+	tb.Helper()
+	answer := &reading[eventv1.ReadResponse]{ctx: tb.Context()}
 	if err := outbox.NewEventLog(o).Read(&eventv1.ReadRequest{Origin: "ingest", From: from, To: to}, answer); err != nil {
-		t.Fatalf("read %d to %d: %v", from, to, err)
+		tb.Fatalf("read %d to %d: %v", from, to, err)
 	}
 	var all []bus.Event
 	for _, m := range answer.messages {
@@ -210,17 +202,17 @@ func read(t testing.TB, o *outbox.Outbox, from, to uint64) []bus.Event {
 }
 
 // newWire returns a bus on a server whose files are in dir.
-func newWire(t testing.TB) (w *wire, dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	server := bustest.Start(t, bus.ServerConfig{StoreDir: dir})
-	return &wire{Bus: bustest.Connect(t, server)}, dir
+func newWire(tb testing.TB) (w *wire, dir string) {
+	tb.Helper()
+	dir = tb.TempDir()
+	server := bustest.Start(tb, bus.ServerConfig{StoreDir: dir})
+	return &wire{Bus: bustest.Connect(tb, server)}, dir
 }
 
 // wipe removes a live server's files.
-func wipe(t testing.TB, dir string) {
-	t.Helper()
+func wipe(tb testing.TB, dir string) {
+	tb.Helper()
 	if err := os.RemoveAll(dir + "/jetstream"); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }

@@ -52,7 +52,9 @@ func (o *Outbox) Relay(ctx context.Context) error {
 	// Before the first event is numbered audit is asked, briefly, whether numbers were used that this database has
 	// forgotten: one restored from a backup would give them a second time.
 	first, cancel := context.WithTimeout(ctx, time.Second)
-	o.ask(first)
+	if err := o.ask(first); err != nil {
+		o.log.Debug("audit does not answer at start", zap.Error(err))
+	}
 	cancel()
 	return run.All(ctx, o.relay, o.follow)
 }

@@ -14,9 +14,6 @@ import (
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
 
-// chunkSize is how many events the relay moves at once.
-const chunkSize = 500
-
 // store is the SQL of an outbox and nothing else.
 type store struct {
 	db     *sqldb.DB
@@ -67,7 +64,8 @@ func (s store) add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, rows []
 	return nil
 }
 
-const heads = `
+// A chunk holds up to 500 events, more only when others commit in between.
+const selectHeads = `
 SELECT 1, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 1 ORDER BY id LIMIT 500) AS urgent
 UNION ALL
 SELECT 2, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 2 ORDER BY id LIMIT 500) AS normal`
@@ -80,7 +78,7 @@ type head struct {
 
 // heads returns what may be moved, urgent first.
 func (s store) heads(ctx context.Context) ([]head, error) {
-	rows, err := s.db.Query(ctx, heads)
+	rows, err := s.db.Query(ctx, selectHeads)
 	all, err := sqldb.Collect(rows, err, func(scan func(...any) error) (head, error) {
 		var lane int64
 		var h head
@@ -156,9 +154,9 @@ func number(events []waiting, first uint64) []byte {
 	}
 	encoded := make([]byte, 0, size)
 	for i, w := range events {
-		seq := first + uint64(i) //nolint:gosec // G115: an index
+		seq := first + uint64(i)
 		encoded = protowire.AppendTag(encoded, eventsField, protowire.BytesType)
-		encoded = protowire.AppendVarint(encoded, uint64(len(w.event)+protowire.SizeTag(seqField)+protowire.SizeVarint(seq)))
+		encoded = protowire.AppendVarint(encoded, uint64(len(w.event)+protowire.SizeTag(seqField)+protowire.SizeVarint(seq))) //nolint:gosec // G115: a size
 		encoded = append(encoded, w.event...)
 		encoded = protowire.AppendTag(encoded, seqField, protowire.VarintType)
 		encoded = protowire.AppendVarint(encoded, seq)

@@ -1,0 +1,235 @@
+package outbox_test
+
+import (
+	"testing"
+
+	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
+)
+
+func TestWhatWasMovedAndNotPublishedIsPublishedByTheNextRelay(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			w.cut.Store(true)
+			first := newOutbox(t, db, w, &audit{})
+			stop := start(t, first)
+			add(t, db, first, normal, events(10)...)
+			eventually(t, "the relay tries", func() bool { return w.tries.Load() > 0 })
+			stop()
+			if len(read(t, first, 1, 10)) != 10 {
+				t.Fatal("the chunk was not moved before it was published")
+			}
+			w.cut.Store(false)
+			got := listen(t, w.Bus)
+			start(t, newOutbox(t, db, w, &audit{}))
+			for i := range 10 {
+				if e := receive(t, got, "an event"); e.Seq != uint64(i)+1 {
+					t.Errorf("got number %d, want %d", e.Seq, i+1)
+				}
+			}
+		})
+	}
+}
+
+func TestAStreamThatRefusesLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			w.cut.Store(true)
+			o := newOutbox(t, db, w, &audit{})
+			start(t, o)
+			got := listen(t, w.Bus)
+			add(t, db, o, normal, events(700)...)
+			eventually(t, "the relay tries three times", func() bool { return w.tries.Load() >= 3 })
+			add(t, db, o, urgent, events(3)...)
+			w.cut.Store(false)
+			for range 703 {
+				receive(t, got, "an event")
+			}
+		})
+	}
+}
+
+func TestUrgentEventsOvertakeTenThousand(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			o := newOutbox(t, db, w, &audit{})
+			backlog := events(10_000)
+			for i := 0; i < len(backlog); i += 1000 {
+				add(t, db, o, normal, backlog[i:i+1000]...)
+			}
+			leavers := events(5)
+			add(t, db, o, urgent, leavers...)
+			start(t, o)
+			eventually(t, "something is sent", func() bool { return len(w.order()) > 0 })
+			late := event("late")
+			add(t, db, o, urgent, late)
+			eventually(t, "all is sent", func() bool { return len(w.order()) == 10_006 })
+			order := w.order()
+			for i, leaver := range leavers {
+				if order[i].ID != leaver.ID {
+					t.Errorf("leaver %d came after the backlog", i)
+				}
+			}
+			for i, e := range order {
+				if e.ID == late.ID && i > 9_000 {
+					t.Errorf("a leaver added while the backlog was sent came as number %d", i)
+				}
+			}
+		})
+	}
+}
+
+func TestEventsAreForgottenWhenAuditHasThemAndNotBefore(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			a := &audit{}
+			o := newOutbox(t, db, w, a)
+			start(t, o)
+			add(t, db, o, normal, events(4)...)
+			eventually(t, "the first chunk is sent", func() bool { return len(w.order()) == 4 })
+			add(t, db, o, normal, events(4)...)
+			eventually(t, "the second chunk is sent", func() bool { return len(w.order()) == 8 })
+			asked := a.asked.Load()
+			eventually(t, "audit is asked again", func() bool { return a.asked.Load() > asked+1 })
+			if got := len(read(t, o, 1, 8)); got != 8 {
+				t.Fatalf("%d events are kept before audit has any, want 8", got)
+			}
+			a.recorded.Store(6) // the second chunk in part
+			eventually(t, "the first chunk is forgotten", func() bool { return len(read(t, o, 1, 4)) == 0 })
+			if got := len(read(t, o, 1, 8)); got != 4 {
+				t.Errorf("%d events are kept, want the 4 of the chunk that audit has not wholly", got)
+			}
+			a.recorded.Store(8)
+			eventually(t, "all is forgotten", func() bool { return len(read(t, o, 1, 8)) == 0 })
+			add(t, db, o, normal, event("next"))
+			eventually(t, "the next is sent", func() bool { return len(w.order()) == 9 })
+			if got := w.order()[8].Seq; got != 9 {
+				t.Errorf("after everything was forgotten the next number is %d, want 9", got)
+			}
+		})
+	}
+}
+
+func TestWhatIsNotPublishedIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			w.cut.Store(true)
+			a := &audit{}
+			o := newOutbox(t, db, w, a)
+			start(t, o)
+			add(t, db, o, normal, events(4)...)
+			eventually(t, "the relay tries", func() bool { return w.tries.Load() > 0 })
+			a.recorded.Store(4) // it pulled them
+			asked := a.asked.Load()
+			eventually(t, "audit is asked again", func() bool { return a.asked.Load() > asked+1 })
+			if got := len(read(t, o, 1, 4)); got != 4 {
+				t.Errorf("%d events are kept, want the 4 that nobody else has seen", got)
+			}
+		})
+	}
+}
+
+func TestANewStreamGetsAllThatIsKept(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, dir := newWire(t)
+			a := &audit{}
+			o := newOutbox(t, db, w, a)
+			start(t, o)
+			got := listen(t, w.Bus)
+			add(t, db, o, urgent, events(3)...)
+			add(t, db, o, normal, events(1200)...)
+			for range 1203 {
+				receive(t, got, "an event")
+			}
+			wipe(t, dir)
+			add(t, db, o, normal, event("during"))
+			seen := map[uint64]bool{}
+			for len(seen) < 1204 {
+				seen[receive(t, got, "an event of the new stream").Seq] = true
+			}
+		})
+	}
+}
+
+func TestANewStreamFoundAtStartGetsAllThatIsKept(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			stop := start(t, newOutbox(t, db, w, &audit{}))
+			o := newOutbox(t, db, w, &audit{})
+			add(t, db, o, normal, events(40)...)
+			eventually(t, "all is sent", func() bool { return len(w.order()) == 40 })
+			stop()
+			other, _ := newWire(t)
+			got := listen(t, other.Bus)
+			start(t, newOutbox(t, db, other, &audit{}))
+			for range 40 {
+				receive(t, got, "an event on the new stream")
+			}
+		})
+	}
+}
+
+func TestARestartOnTheSameStreamDoublesNothing(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			got := listen(t, w.Bus)
+			for run := range 3 {
+				o := newOutbox(t, db, w, &audit{})
+				stop := start(t, o)
+				add(t, db, o, normal, event("p"))
+				if e := receive(t, got, "the run's event"); e.Seq != uint64(run)+1 {
+					t.Errorf("run %d brought number %d", run+1, e.Seq)
+				}
+				stop()
+			}
+		})
+	}
+}
+
+func TestAnotherProcessesEventsAreFoundWithoutBeingWoken(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			start(t, newOutbox(t, db, w, &audit{}))
+			elsewhere := newOutbox(t, db, w, &audit{}) // its relay never runs
+			for i := range 3 {
+				add(t, db, elsewhere, normal, event("p"))
+				eventually(t, "it is sent", func() bool { return len(w.order()) == i+1 })
+			}
+		})
+	}
+}
