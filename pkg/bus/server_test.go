@@ -184,9 +184,10 @@ func TestServicesAreKnownByNkeyAndByCertificate(t *testing.T) {
 		StoreDir: t.TempDir(), Listen: "127.0.0.1:0", TLS: ca.issue(t, "nats"),
 		Users: []bus.User{{Name: "provision", CertCN: "provision"}, {Name: "policy", Nkey: public}},
 	})
+	publish(t, bustest.Connect(t, server), intent(1)) // this process needs no certificate
 	url := "tls://" + server.Addr().String()
 	provision := bustest.ConnectWith(t, bus.Config{Service: "provision", URL: url, TLS: ca.issue(t, "provision")})
-	publish(t, provision, intent(1))
+	publish(t, provision, intent(2))
 	policy := bustest.ConnectWith(t, bus.Config{Service: "policy", URL: url, TLS: ca.issue(t, "anybody"), NkeyFile: seedFile})
 	publish(t, policy, bus.NewEvent(bus.ModelApplied, &eventv1.ModelApplied{}, bus.Cause{}))
 	if b, err := bus.Connect(t.Context(), bus.Config{Service: "provision", URL: url, TLS: ca.issue(t, "anybody")}, zap.NewNop()); err == nil {
