@@ -52,7 +52,7 @@ func Dial(cfg PeerConfig) (*grpc.ClientConn, error) {
 	}
 	creds := insecure.NewCredentials()
 	if secure {
-		settings, err := cfg.TLS.client(cfg.ServerName)
+		settings, err := cfg.TLS.Client(cfg.ServerName)
 		if err != nil {
 			return nil, fault.New(fault.Invalid, "dial %s: %w", cfg.Address, err)
 		}

@@ -56,7 +56,7 @@ func Listen(cfg Config, log *zap.Logger, register ...func(grpc.ServiceRegistrar)
 	creds := insecure.NewCredentials()
 	switch {
 	case cfg.TLS.CertFile != "":
-		settings, err := cfg.TLS.server()
+		settings, err := cfg.TLS.Server()
 		if err != nil {
 			return nil, fmt.Errorf("listen %s: %w", cfg.Listen, err)
 		}

@@ -18,8 +18,8 @@ type TLS struct {
 
 func (t TLS) empty() bool { return t == TLS{} }
 
-// server is for listeners: clients may show a certificate, and one that is shown must be good.
-func (t TLS) server() (*tls.Config, error) {
+// Server is for listeners: clients may show a certificate, and one that is shown must be good.
+func (t TLS) Server() (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS13}
 	pair, err := newKeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
@@ -36,8 +36,8 @@ func (t TLS) server() (*tls.Config, error) {
 	return settings, nil
 }
 
-// client is for dialling. Without CAFile the machine's own authorities decide.
-func (t TLS) client(serverName string) (*tls.Config, error) {
+// Client is for dialling a server that shows a certificate for serverName. Without CAFile the machine's own authorities decide.
+func (t TLS) Client(serverName string) (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS13, ServerName: serverName}
 	if t.CAFile != "" {
 		roots, err := readCA(t.CAFile)
