@@ -1,0 +1,275 @@
+package policy
+
+import (
+	"context"
+	"crypto/rand"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/fault"
+	"github.com/tenurehq/tenure/pkg/telemetry"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/policy/decide"
+	"github.com/tenurehq/tenure/services/policy/internal/store"
+	"github.com/tenurehq/tenure/services/policy/model"
+)
+
+// maxPeople is how many people ingest answers about at once.
+const maxPeople = 1000
+
+// codeAuditBehind marks a decision whose grants wait for the audit log.
+const codeAuditBehind = "audit_behind"
+
+// decide decides about people and saves what changed; somebody whom another replica overtook is decided about again.
+// Before a model is applied it does nothing: applying one makes everybody due.
+func (s *Service) decide(ctx context.Context, triggers map[string]trigger) error {
+	for people := slices.Sorted(maps.Keys(triggers)); len(people) > 0; {
+		var overtaken []string
+		for chunk := range slices.Chunk(people, maxPeople) {
+			decided, stale, err := s.decideChunk(ctx, chunk, triggers)
+			if err != nil {
+				return err
+			}
+			refused, err := s.save(ctx, decided)
+			if err != nil {
+				return err
+			}
+			overtaken = append(append(overtaken, stale...), refused...)
+		}
+		s.metrics.overtaken.Add(float64(len(overtaken)))
+		people = overtaken
+	}
+	return nil
+}
+
+// decision is one decision with the events that announce it.
+type decision struct {
+	store.Decision
+	lane   eventv1.Lane
+	events []bus.Event
+}
+
+// decideChunk reads what was decided, then asks ingest, then decides. The order matters: what another replica decides
+// meanwhile has a greater n than was read, so save refuses what was worked out from older people. Stale is for whom a
+// newer model than was read has been used already.
+func (s *Service) decideChunk(
+	ctx context.Context, ids []string, triggers map[string]trigger,
+) (all []decision, stale []string, err error) {
+	rules, err := s.rules(ctx)
+	if err != nil || rules == nil {
+		return nil, nil, err
+	}
+	decided, err := s.store.Decided(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	desired, err := s.store.OfPeople(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	people, err := s.getPeople(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	withhold := s.withholding()
+	for _, id := range ids {
+		p, ok := people[id]
+		if !ok {
+			s.log.Warn("ingest does not know a person that was to be decided about",
+				zap.String(telemetry.FieldPerson, id))
+			continue
+		}
+		before, version := decided[id], signed(p.GetVersion())
+		if version < before.PersonVersion || version < triggers[id].version {
+			return nil, nil, fault.New(fault.Unavailable, "ingest knows an older version of person %s than was announced", id)
+		}
+		if before.ModelSeq > rules.applied.Seq {
+			stale = append(stale, id)
+			continue
+		}
+		basis := store.Basis{PersonVersion: version, ModelSeq: rules.applied.Seq, Accounts: s.basis}
+		if before.N > 0 && before.Basis == basis && (!before.Withheld || withhold) {
+			continue // decided already; an event came twice
+		}
+		all = append(all, s.weigh(rules, p, before, desired[id], s.triggerOf(rules, before, triggers[id]), withhold))
+	}
+	return all, stale, nil
+}
+
+// getPeople asks ingest for people as known now, by id; those it does not know are left out.
+func (s *Service) getPeople(ctx context.Context, ids []string) (map[string]*peoplev1.Person, error) {
+	response, err := s.people.GetPeople(ctx, &peoplev1.GetPeopleRequest{Ids: ids})
+	if err != nil {
+		return nil, fault.FromStatus(err)
+	}
+	people := make(map[string]*peoplev1.Person, len(ids))
+	for _, p := range response.GetPeople() {
+		people[p.GetId()] = p
+	}
+	return people, nil
+}
+
+// withholding says whether new grants must wait: nobody could prove them later if the audit log never got them.
+func (s *Service) withholding() bool { return s.behind() > s.cfg.MaxBehind }
+
+// triggerOf names the cause of a decision that no event asked for: a newer model, or nothing but repair.
+func (s *Service) triggerOf(rules *rules, before store.Decided, t trigger) trigger {
+	if t.event != "" {
+		return t
+	}
+	if before.ModelSeq < rules.applied.Seq && rules.applied.EventID != "" {
+		t.event, t.since = rules.applied.EventID, rules.applied.AppliedAt
+		t.cause = bus.Cause{CorrelationID: rules.applied.CorrelationID, CausationID: rules.applied.EventID}
+		return t
+	}
+	t.cause.CorrelationID = uuid.Must(uuid.NewV7()).String()
+	return t
+}
+
+// weigh decides about one person and prepares what is to be stored and announced.
+func (s *Service) weigh(
+	rules *rules, p *peoplev1.Person, before store.Decided, desired map[string]store.Desired, t trigger, withhold bool,
+) decision {
+	standing := make(map[string]decide.Access, len(desired))
+	for app, d := range desired {
+		standing[app] = d.Access
+	}
+	wanted := decide.Decide(rules.Rules, personOf(p), standing)
+	d := decision{
+		Decision: store.Decision{
+			Person:  p.GetId(),
+			N:       before.N + 1,
+			Basis:   store.Basis{PersonVersion: signed(p.GetVersion()), ModelSeq: rules.applied.Seq, Accounts: s.basis},
+			At:      s.now(),
+			Errors:  wanted.Errors,
+			Trigger: t.event,
+			Nonce:   make([]byte, nonceSize),
+		},
+		lane: laneOf(p),
+	}
+	_, _ = rand.Read(d.Nonce) // never fails
+	for _, app := range s.names() {
+		access := wanted.Access[app]
+		if withhold {
+			var kept bool
+			access, kept = decide.Withhold(access, standing[app])
+			d.Withheld = d.Withheld || kept
+		}
+		s.change(&d, desired[app], app, access, t)
+	}
+	if d.Withheld {
+		d.Errors = append(d.Errors, model.RuleError{
+			Code: codeAuditBehind, Message: "new access waits until the audit log has caught up",
+		})
+	}
+	return d
+}
+
+// change adds to a decision what is new in one application: a generation with its event, or reasons alone.
+func (s *Service) change(d *decision, before store.Desired, app string, access decide.Access, t trigger) {
+	if access.Equal(before.Access) {
+		if before.Generation > 0 && !sameReasons(access.Reasons, before.Access.Reasons) {
+			before.Access.Reasons = access.Reasons
+			d.Changes = append(d.Changes, before)
+		}
+		return
+	}
+	after := store.Desired{
+		Person:      d.Person,
+		Application: app,
+		Generation:  before.Generation + 1,
+		Lane:        d.lane,
+		Release:     rand.Text(), // until the brake is built, every generation has one
+		DecidedAt:   d.At,
+		Since:       t.since,
+		Access:      access,
+		Announced:   true,
+	}
+	event := bus.NewEvent(bus.AccessSubject(d.lane, app, d.Person), &eventv1.Access{
+		PersonId:      d.Person,
+		Application:   app,
+		Generation:    unsigned(after.Generation),
+		Decision:      unsigned(d.N),
+		PersonVersion: unsigned(d.Basis.PersonVersion),
+		ModelSeq:      unsigned(d.Basis.ModelSeq),
+		State:         stateToProto(access.State),
+		Added:         count(len(decide.Without(access.Entitlements, before.Access.Entitlements))),
+		Removed:       count(len(decide.Without(before.Access.Entitlements, access.Entitlements))),
+		Release:       after.Release,
+		Commitment:    commitment(d.Nonce, d.Person, app, after.Generation, access),
+	}, t.cause)
+	after.EventID, after.CorrelationID = event.ID, event.CorrelationID
+	d.events = append(d.events, event)
+	d.Changes = append(d.Changes, after)
+}
+
+// laneOf puts leavers before everybody else.
+func laneOf(p *peoplev1.Person) eventv1.Lane {
+	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
+		return eventv1.Lane_LANE_URGENT
+	}
+	return eventv1.Lane_LANE_NORMAL
+}
+
+func sameReasons(a, b []decide.Reason) bool {
+	return slices.EqualFunc(a, b, func(x, y decide.Reason) bool {
+		return x.Entitlement == y.Entitlement && x.Role == y.Role && x.Standing == y.Standing &&
+			slices.Equal(x.Bindings, y.Bindings)
+	})
+}
+
+// save stores decisions and their events in one transaction. It returns the people about whom somebody else decided
+// since: nothing is stored of what was decided about them here.
+func (s *Service) save(ctx context.Context, decisions []decision) (overtaken []string, err error) {
+	if len(decisions) == 0 {
+		return nil, nil
+	}
+	all := make([]store.Decision, len(decisions))
+	for i := range decisions {
+		all[i] = decisions[i].Decision
+	}
+	began := time.Now()
+	err = s.store.InTx(ctx, func(tx store.Tx) error {
+		overtaken = nil
+		taken, err := tx.Claim(ctx, all)
+		if err != nil {
+			return err
+		}
+		var saved []store.Decision
+		var rows []store.Desired
+		lanes := map[eventv1.Lane][]bus.Event{}
+		for i := range decisions {
+			d := &decisions[i]
+			if !taken[d.Person] {
+				overtaken = append(overtaken, d.Person)
+				continue
+			}
+			saved = append(saved, d.Decision)
+			rows = append(rows, d.Changes...)
+			lanes[d.lane] = append(lanes[d.lane], d.events...)
+		}
+		if err := tx.PutDesired(ctx, rows); err != nil {
+			return err
+		}
+		if err := tx.AddHistory(ctx, saved); err != nil {
+			return err
+		}
+		for _, lane := range []eventv1.Lane{eventv1.Lane_LANE_URGENT, eventv1.Lane_LANE_NORMAL} {
+			if err := s.outbox.Add(ctx, tx.Tx, lane, lanes[lane]...); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.saved(len(decisions)-len(overtaken), time.Since(began))
+	return overtaken, nil
+}

@@ -1,0 +1,43 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+)
+
+// trigger is what made a person worth deciding about.
+type trigger struct {
+	event   string    // its id; empty: nothing but repair
+	cause   bus.Cause // what the access events inherit
+	since   time.Time // when it was committed
+	version int64     // ingest must know at least this version of the person; 0: any
+}
+
+// onLifecycle decides about the people of a batch. Many events may be about few people: each person is decided about
+// once, from what ingest knows now, on account of the newest of their events.
+func (s *Service) onLifecycle(ctx context.Context, batch []bus.Event) error {
+	triggers := make(map[string]trigger, len(batch))
+	for _, e := range batch {
+		fact, err := e.Decode()
+		if err != nil {
+			return err
+		}
+		lifecycle, ok := fact.(*eventv1.Lifecycle)
+		if !ok {
+			return bus.Permanent(fmt.Errorf("a %s on a lifecycle subject", e.Type))
+		}
+		if lifecycle.GetPersonId() == "" {
+			return bus.Permanent(fmt.Errorf("a lifecycle event about nobody"))
+		}
+		version := signed(lifecycle.GetPersonVersion())
+		if known, ok := triggers[lifecycle.GetPersonId()]; ok && known.version > version {
+			continue
+		}
+		triggers[lifecycle.GetPersonId()] = trigger{event: e.ID, cause: e.Cause(), since: e.Time, version: version}
+	}
+	return s.decide(ctx, triggers)
+}
