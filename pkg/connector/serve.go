@@ -30,7 +30,7 @@ const drainTime = 10 * time.Second
 // finishes the calls under way. address is unix:/path or host:port; empty: the value of CONNECTOR_LISTEN.
 //
 // A unix socket belongs to the user who runs the connector, and only that user (and root) may connect; no TLS. Over
-// TCP, settings must demand and verify a client certificate.
+// TCP, settings must demand and verify a client certificate, and only that of the worker's service is let in.
 func Serve(ctx context.Context, address string, impl Connector, settings *tls.Config) error {
 	if address == "" {
 		address = os.Getenv(ListenEnv)
@@ -78,7 +78,31 @@ func listen(ctx context.Context, address string, settings *tls.Config) (net.List
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	return listener, credentials.NewTLS(settings), nil
+	return listener, credentials.NewTLS(workerOnly(settings)), nil
+}
+
+// worker is the service whose certificate may call connectors, as the contract's methods say.
+const worker = "provision"
+
+// workerOnly also looks at whose the verified certificate is: by its common name, else by its one DNS name.
+func workerOnly(settings *tls.Config) *tls.Config {
+	settings = settings.Clone()
+	before := settings.VerifyConnection
+	settings.VerifyConnection = func(state tls.ConnectionState) error {
+		cert := state.PeerCertificates[0] // required, so there is one
+		name := cert.Subject.CommonName
+		if name == "" && len(cert.DNSNames) == 1 {
+			name = cert.DNSNames[0]
+		}
+		switch {
+		case name != worker:
+			return fmt.Errorf("the certificate is not the %s service's", worker)
+		case before != nil:
+			return before(state)
+		}
+		return nil
+	}
+	return settings
 }
 
 // unixListener removes its socket when it closes, as long as it is still its own.

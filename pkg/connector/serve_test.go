@@ -125,9 +125,14 @@ func TestOverTCPBothSidesShowACertificate(t *testing.T) {
 	if err != nil || got.GetTargetIdentity() != "fake:1" {
 		t.Fatalf("%v (%v)", got, err)
 	}
-	stranger := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: ca.pool, Certificates: []tls.Certificate{newAuthority(t).issue(t, "provision")}}
-	if _, err := connectorv1.NewConnectorClient(reach(t, address, stranger)).Check(t.Context(), &connectorv1.CheckRequest{}); err == nil {
-		t.Fatal("a certificate of somebody else's authority was accepted")
+	for name, cert := range map[string]tls.Certificate{
+		"a certificate of somebody else's authority": newAuthority(t).issue(t, "provision"),
+		"a certificate of another service":           ca.issue(t, "policy"),
+	} {
+		bad := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: ca.pool, Certificates: []tls.Certificate{cert}}
+		if _, err := connectorv1.NewConnectorClient(reach(t, address, bad)).Check(t.Context(), &connectorv1.CheckRequest{}); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
 	}
 }
 

@@ -62,28 +62,38 @@ func (d *Database) mutate(ctx context.Context, ref connector.Ref, decide func(tx
 	return connector.Changed, nil
 }
 
-// change is what to run, and which names must then mean which roles (oid 0: none).
+// change is what to run, and what must then be so: which names mean which roles (oid 0: none), and which role is gone.
 type change struct {
 	statements []string
 	names      map[string]uint32
+	gone       role
 }
 
 func (c change) verify(ctx context.Context, tx pgx.Tx) error {
+	moved := func(name string) error {
+		return connector.Conflict("postgres.renamed", "role %q was renamed or replaced at this moment", name)
+	}
 	for name, oid := range c.names {
-		r, _, err := roleByName(ctx, tx, name)
-		if err != nil {
+		if r, _, err := roleByName(ctx, tx, name); err != nil {
 			return err
+		} else if r.oid != oid {
+			return moved(name)
 		}
-		if r.oid != oid {
-			return connector.Conflict("postgres.renamed", "role %q was renamed or replaced at this moment", name)
-		}
+	}
+	if c.gone.oid == 0 {
+		return nil
+	}
+	if _, there, err := roleByID(ctx, tx, c.gone.id()); err != nil {
+		return err
+	} else if there {
+		return moved(c.gone.name) // another had its name, and was dropped: the COMMIT does not come
 	}
 	return nil
 }
 
 // alter is a change of r that keeps its name.
 func alter(r role, clause string) change {
-	return change{[]string{"ALTER ROLE " + quoteName(r.name) + " " + clause}, map[string]uint32{r.name: r.oid}}
+	return change{statements: []string{"ALTER ROLE " + quoteName(r.name) + " " + clause}, names: map[string]uint32{r.name: r.oid}}
 }
 
 // Create implements connector.Creator. The role cannot log in until it is enabled, and has no password.
@@ -246,7 +256,7 @@ func (d *Database) Disable(ctx context.Context, ref connector.Ref) (connector.Ch
 // Delete implements connector.Deleter. PostgreSQL itself refuses while the role owns or is mentioned by anything.
 func (d *Database) Delete(ctx context.Context, ref connector.Ref) (connector.Change, error) {
 	return d.mutate(ctx, ref, func(_ pgx.Tx, r role) (change, error) {
-		return change{[]string{"DROP ROLE " + quoteName(r.name)}, map[string]uint32{r.name: 0}}, nil
+		return change{statements: []string{"DROP ROLE " + quoteName(r.name)}, gone: r}, nil
 	})
 }
 
@@ -315,7 +325,7 @@ func (d *Database) Revoke(ctx context.Context, ref connector.Ref, id string) (co
 }
 
 func membership(group, member role, statements ...string) change {
-	return change{statements, map[string]uint32{group.name: group.oid, member.name: member.oid}}
+	return change{statements: statements, names: map[string]uint32{group.name: group.oid, member.name: member.oid}}
 }
 
 // revocations takes a membership away as a whole: since version 16 once for each grantor it is held from.
