@@ -1,0 +1,194 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tenurehq/tenure/pkg/sqldb"
+)
+
+// Claim says which targets to take, and for whom.
+type Claim struct {
+	Lane   Lane
+	Limit  int
+	Holder string // one process
+	Now    time.Time
+	Until  time.Time // the lease's end: after the last instant at which a call made under it may have effect
+}
+
+// Claimed is a target under a lease.
+type Claimed struct {
+	Target
+	Abandoned bool // an earlier holder did not give it back: its intent may be without an outcome
+}
+
+// Candidates returns up to limit due targets of a lane that nobody holds, the earliest first, and whether somebody had
+// held them. Another worker may be faster: only Claim decides.
+func (r reader) candidates(ctx context.Context, c Claim) (people []string, abandoned map[string]bool, err error) {
+	rows, err := r.q.Query(ctx, `
+SELECT person, holder FROM targets
+WHERE  due_at > 0 AND due_at <= $1 AND lane = $2 AND lease_until <= $1
+ORDER  BY due_at LIMIT $3`, micros(c.Now), int64(c.Lane), c.Limit)
+	type candidate struct{ person, holder string }
+	found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (f candidate, err error) {
+		return f, scan(&f.person, &f.holder)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("look for due targets: %w", err)
+	}
+	abandoned = map[string]bool{}
+	for _, f := range found {
+		people = append(people, f.person)
+		if f.holder != "" {
+			abandoned[f.person] = true
+		}
+	}
+	return people, abandoned, nil
+}
+
+// Claim takes due targets by compare-and-set on their rows and raises their epochs. Of two workers that see the same
+// target due one gets it.
+func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
+	people, abandoned, err := s.candidates(ctx, c)
+	if err != nil || len(people) == 0 {
+		return nil, err
+	}
+	args := []any{c.Holder, micros(c.Until), micros(c.Now)}
+	for _, p := range people {
+		args = append(args, p)
+	}
+	var claimed []Claimed
+	err = s.InTx(ctx, func(tx Tx) error {
+		rows, err := tx.Query(ctx, `
+UPDATE targets
+SET    version = version + 1, holder = $1, epoch = epoch + 1, lease_until = $2
+WHERE  person IN (`+placeholders(4, len(people))+`) AND lease_until <= $3 AND due_at > 0 AND due_at <= $3
+RETURNING `+targetColumns, args...)
+		claimed, err = sqldb.Collect(rows, err, func(scan func(...any) error) (Claimed, error) {
+			t, err := scanTarget(scan)
+			return Claimed{Target: t, Abandoned: abandoned[t.Person]}, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("claim targets: %w", err)
+	}
+	return claimed, nil
+}
+
+const giveBack = `
+UPDATE targets
+SET    version = version + 1, holder = '', lease_until = 0,
+       due_at = CASE WHEN generation > $4 THEN due_at ELSE $5 END
+WHERE  person = $1 AND epoch = $2 AND holder = $3`
+
+// GiveBack ends leases under which nothing was done. A target becomes due again at the given time, or when a newer
+// generation made it due.
+func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, due time.Time) error {
+	if len(targets) == 0 {
+		return nil
+	}
+	err := s.InTx(ctx, func(tx Tx) error {
+		for _, t := range targets {
+			if _, err := tx.Exec(ctx, giveBack, t.Person, t.Epoch, holder, t.Generation, micros(due)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("give targets back: %w", err)
+	}
+	return nil
+}
+
+const finish = `
+UPDATE targets
+SET    version = version + 1, holder = '', lease_until = 0,
+       state = CASE WHEN generation > $4 THEN 2 ELSE $5 END,
+       due_at = CASE WHEN generation > $4 THEN due_at ELSE $6 END,
+       attempts = CASE WHEN generation > $4 THEN 0 ELSE $7 END,
+       lane = CASE WHEN generation > $4 THEN lane ELSE $8 END,
+       generation = CASE WHEN generation > $4 THEN generation ELSE $4 END,
+       settled_generation = $9, decision = $10, person_version = $11, model_seq = $12,
+       problem = $13, reason = $14, detail = $15, removal = $16, stuck_since = $17, notes = $18,
+       quiet_until = $19, pending = $20,
+       account_id = $21, made = $22, gave = $23, left_as_leaver = $24, disabled_version = $25,
+       cut_generation = $26, unwanted_since = $27, deleted = $28, deleted_version = $29,
+       create_tried = $30, creating = $31, observed = $32, observed_at = $33
+WHERE  person = $1 AND epoch = $2 AND holder = $3`
+
+// Finish writes what became of a claimed target and ends its lease. A newer generation that was heard of meanwhile
+// stays due. false: the lease was lost, and another holder's word counts.
+func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
+	r := x.Record
+	rows, err := t.Exec(ctx, finish, x.Person, x.Epoch, holder,
+		x.Generation, int64(x.State), micros(x.DueAt), x.Attempts, int64(x.Lane),
+		x.SettledGeneration, int64(r.Decision), x.PersonVersion, x.ModelSeq, //nolint:gosec // a counter
+		x.Problem, x.Reason, x.Detail, flag(x.Removal), micros(x.StuckSince), packList(x.Notes),
+		micros(x.QuietUntil), x.Pending,
+		r.AccountID, int64(r.Made), packList(r.Gave), flag(r.DisabledForLeaver), int64(r.DisabledVersion), //nolint:gosec // a counter
+		int64(r.CutGeneration), micros(r.UnwantedSince), flag(r.Deleted), int64(r.DeletedVersion), //nolint:gosec // counters
+		micros(r.CreateTried), flag(r.Creating), bytes(x.Observed), micros(x.ObservedAt))
+	if err != nil {
+		return false, fmt.Errorf("finish a target: %w", err)
+	}
+	return rows == 1, nil
+}
+
+const renew = `
+UPDATE targets SET version = version + 1, lease_until = $4
+WHERE  person = $1 AND epoch = $2 AND holder = $3 AND lease_until > $5`
+
+// Renew makes a lease longer before another round of calls under it. false: it was lost.
+func (s *Store) Renew(ctx context.Context, holder string, c Claimed, now, until time.Time) (bool, error) {
+	var rows int64
+	err := s.InTx(ctx, func(tx Tx) (err error) {
+		rows, err = tx.Exec(ctx, renew, c.Person, c.Epoch, holder, micros(until), micros(now))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("renew a lease: %w", err)
+	}
+	return rows == 1, nil
+}
+
+// Late returns up to 500 targets of a lane that were marked before a time and are neither settled nor stuck.
+func (r reader) Late(ctx context.Context, lane Lane, before time.Time) ([]Target, error) {
+	rows, err := r.q.Query(ctx, `SELECT `+targetColumns+` FROM targets
+WHERE  lane = $1 AND due_at > 0 AND stuck_since = 0 AND settled_generation < generation AND marked_at <= $2
+ORDER  BY marked_at LIMIT 500`, int64(lane), micros(before))
+	late, err := sqldb.Collect(rows, err, scanTarget)
+	if err != nil {
+		return nil, fmt.Errorf("look for late targets: %w", err)
+	}
+	return late, nil
+}
+
+const escalate = `
+UPDATE targets
+SET    version = version + 1, state = 4, stuck_since = $3, removal = 1, problem = $4
+WHERE  person = $1 AND generation = $2 AND stuck_since = 0 AND due_at > 0 AND settled_generation < generation`
+
+// Escalate puts a target on the stuck list although nobody could work on it. It is tried as before. false: it was
+// settled, superseded or escalated meanwhile.
+func (t Tx) Escalate(ctx context.Context, person string, generation int64, problem string, now time.Time) (bool, error) {
+	rows, err := t.Exec(ctx, escalate, person, generation, micros(now), problem)
+	if err != nil {
+		return false, fmt.Errorf("escalate a target: %w", err)
+	}
+	return rows == 1, nil
+}
+
+const wake = `
+UPDATE targets SET version = version + 1, due_at = $2
+WHERE  due_at > $2 AND problem = $1`
+
+// Wake makes the targets due that wait because of a problem that is over.
+func (t Tx) Wake(ctx context.Context, problem string, now time.Time) error {
+	if _, err := t.Exec(ctx, wake, problem, micros(now)); err != nil {
+		return fmt.Errorf("wake targets: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/telemetry"
+	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
+	"github.com/tenurehq/tenure/services/provision/plan"
+)
+
+const (
+	repairRetry = 5 * time.Second
+	watchEvery  = 5 * time.Second
+)
+
+// repair compares every generation with policy's: at start, at intervals, and whenever the stream is a new one. A
+// message that was lost is found by it.
+func (w *Worker) repair(ctx context.Context) error {
+	for {
+		next := w.cfg.Timing.Repair + rand.N(w.cfg.Timing.Repair/10+1) //nolint:gosec // so that applications do not ask all at once
+		if err := w.compare(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("generations not compared", zap.Error(err))
+			next = min(next, repairRetry)
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		case <-w.repairNow:
+			timer.Stop()
+		}
+	}
+}
+
+func (w *Worker) compare(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := w.deps.Access.Generations(ctx, &accessv1.GenerationsRequest{Application: w.cfg.Application})
+	if err != nil {
+		return fmt.Errorf("ask for generations: %w", err)
+	}
+	for {
+		page, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("receive generations: %w", err)
+		}
+		people := make([]string, len(page.GetPairs()))
+		for i, p := range page.GetPairs() {
+			people[i] = p.GetPersonId()
+		}
+		known, err := w.deps.Store.Generations(ctx, people)
+		if err != nil {
+			return err
+		}
+		behind := map[string]store.Mark{}
+		for _, p := range page.GetPairs() {
+			m := store.Mark{Person: p.GetPersonId(), Generation: int64(p.GetGeneration()), Lane: laneOf(p.GetLane())} //nolint:gosec // a counter
+			if m.Generation > known[m.Person] {
+				behind[m.Person] = m
+			}
+		}
+		if err := w.mark(ctx, behind); err != nil {
+			return err
+		}
+	}
+}
+
+// back makes what waited for the application due at once.
+func (w *Worker) back(ctx context.Context, code string) {
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) error { return tx.Wake(ctx, code, w.deps.Now()) })
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("waiting targets not woken", zap.Error(err))
+	}
+	wake(w.wakeUrgent)
+	wake(w.wakeNormal)
+}
+
+// watch keeps the figures about open targets, and escalates urgent work that nobody could do: that an application is
+// down must not keep a leaver's access from somebody's eyes.
+func (w *Worker) watch(ctx context.Context) error {
+	for {
+		if err := w.look(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("open targets not counted", zap.Error(err))
+		}
+		if sleep(ctx, watchEvery) != nil {
+			return nil
+		}
+	}
+}
+
+func (w *Worker) look(ctx context.Context) error {
+	open, err := w.deps.Store.Open(ctx)
+	if err != nil {
+		return err
+	}
+	w.deps.Metrics.open(w.cfg.Application, open, w.deps.Now())
+	now := w.deps.Now()
+	before := now.Add(-w.cfg.Timing.Escalate)
+	late, err := w.deps.Store.Late(ctx, urgent, before)
+	if err != nil {
+		return err
+	}
+	for _, t := range late {
+		problem := t.Problem
+		if cause := w.app.breaker.open(); cause != nil {
+			problem = CodeName(cause.Code)
+		} else if problem == "" {
+			problem = CodeName(connectorv1.Code_CODE_TARGET_UNAVAILABLE)
+		}
+		event := w.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_STUCK, problem, true, bus.Cause{})
+		err := w.deps.Store.InTx(ctx, func(tx store.Tx) error {
+			found, err := tx.Escalate(ctx, t.Person, t.Generation, problem, now)
+			if err != nil || !found {
+				return err
+			}
+			return w.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane_LANE_URGENT, event)
+		})
+		if err != nil {
+			return err
+		}
+		w.log.Error("urgent work is late", zap.String(telemetry.FieldPerson, t.Person), zap.String("code", problem))
+	}
+	return nil
+}
+
+func (w *Worker) finding(person string, generation int64, kind eventv1.FindingKind, problem string, removal bool, cause bus.Cause) bus.Event {
+	return bus.NewEvent(bus.FindingSubject(w.cfg.Application, person), &eventv1.Finding{
+		PersonId: person, Application: w.cfg.Application, Generation: uint64(generation), //nolint:gosec // a counter
+		Kind: kind, Problem: problem, Removal: removal,
+	}, cause)
+}
+
+// Preview says what would be done for a person now. It makes no call that changes anything.
+func (w *Worker) Preview(ctx context.Context, t store.Target, d *accessv1.Desired) (plan.Plan, string) {
+	can, p := w.app.describe(ctx)
+	if p != nil {
+		return plan.Plan{}, words(p)
+	}
+	k := &task{Worker: w, desired: d, d: desiredOf(d), t: t, lane: normal, can: can}
+	if p := k.read(ctx); p != nil {
+		return plan.Plan{}, words(p)
+	}
+	return k.plan, ""
+}
+
+// Desired asks policy what is desired now, for at most 1000 people.
+func (w *Worker) Desired(ctx context.Context, people []string) (map[string]*accessv1.Desired, error) {
+	return w.ask(ctx, people)
+}

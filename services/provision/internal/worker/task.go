@@ -1,0 +1,316 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/telemetry"
+	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
+	"github.com/tenurehq/tenure/services/provision/plan"
+)
+
+// rounds is how often a target is planned anew under one claim: what one plan leaves, such as a grant that came with
+// another one, the next one sees.
+const rounds = 3
+
+// task is the work on one claimed target.
+type task struct {
+	*Worker
+	desired *accessv1.Desired
+	d       plan.Desired
+	can     *described
+	t       store.Target // as it will be written
+	lane    store.Lane   // in which it is worked on
+	leased  time.Time    // until when
+	stop    <-chan struct{}
+
+	hint string // an account that the application says is in the way
+
+	// What the last read showed.
+	plan    plan.Plan
+	account *connectorv1.Account // nil: none
+	readAt  time.Time            // zero: it could not be read
+
+	ops []*operation // without an outcome yet, the oldest first
+}
+
+// work brings one claimed target forward as far as it goes now, and gives it back.
+func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, asked time.Time, stop <-chan struct{}) {
+	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: asked.Add(w.cfg.Timing.Lease), stop: stop}
+	if w.deps.Now().Sub(asked) > fresh {
+		again, err := w.ask(ctx, []string{c.Person})
+		if err != nil {
+			w.giveBack(ctx, []store.Claimed{c}, pauseMin)
+			return
+		}
+		k.desired = again[c.Person]
+	}
+	if k.desired == nil { // nothing is inferred from a decision that is not there
+		k.d = plan.Desired{Person: c.Person}
+		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_INCONSISTENT, Reason: reasonNoDecision})
+		return
+	}
+	k.d = desiredOf(k.desired)
+	if int64(k.d.Generation) < c.Generation { //nolint:gosec // a counter
+		w.giveBack(ctx, []store.Claimed{c}, pauseMin) // a replica of policy that is behind: lower generations are dropped
+		return
+	}
+	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
+	var p *connector.Problem
+	if k.can, p = w.app.describe(ctx); p != nil {
+		k.end(ctx, p)
+		return
+	}
+	if c.Abandoned || c.Pending != "" {
+		if err := k.takeUp(ctx); err != nil {
+			w.log.Warn("open intents not loaded", zap.String(telemetry.FieldPerson, c.Person), zap.Error(err))
+			w.giveBack(ctx, []store.Claimed{c}, pauseMin)
+			return
+		}
+		k.poll(ctx)
+	}
+	k.rounds(ctx)
+}
+
+// rounds reads, plans and acts until nothing is left to do or something is in the way.
+func (k *task) rounds(ctx context.Context) {
+	var last *operation
+	for round := 0; ; round++ {
+		if p := k.read(ctx); p != nil {
+			k.end(ctx, p)
+			return
+		}
+		steps := k.allowed()
+		var cause *connector.Problem
+		if last != nil {
+			cause = last.cause()
+		}
+		switch {
+		case len(steps) == 0 && cause != nil && k.plan.Problem == nil && len(k.plan.Steps) > 0: // what is left must wait
+			k.end(ctx, cause)
+			return
+		case len(steps) == 0:
+			k.rest(ctx)
+			return
+		case cause != nil && !k.again(cause):
+			k.end(ctx, cause)
+			return
+		case last != nil && cause == nil && sameSteps(last.plan.Steps, steps), round >= rounds:
+			if cause == nil { // every step was called done, and none was seen to be
+				cause = &connector.Problem{Code: connectorv1.Code_CODE_INCONSISTENT, Reason: reasonNoEffect}
+			}
+			k.end(ctx, cause)
+			return
+		}
+		if last == nil && k.stopping() {
+			k.abandon(ctx)
+			return
+		}
+		op, p := k.act(ctx, steps)
+		if op == nil {
+			if p == nil {
+				return // the lease was lost, or a newer generation was heard of: whoever takes it next goes on
+			}
+			k.end(ctx, p)
+			return
+		}
+		last = op
+	}
+}
+
+// stopping says that the process was told to stop: what has no intent yet need not begin.
+func (k *task) stopping() bool {
+	select {
+	case <-k.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (k *task) abandon(ctx context.Context) {
+	if len(k.ops) > 0 { // operations of before wait for their outcome, and the read-back is here
+		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_OUTCOME_UNKNOWN, Reason: reasonLostReply})
+		return
+	}
+	k.giveBack(ctx, []store.Claimed{{Target: k.t}}, 0)
+}
+
+// again says that a fresh plan may be carried out at once.
+func (k *task) again(cause *connector.Problem) bool {
+	switch cause.Code {
+	case connectorv1.Code_CODE_CONFLICT: // somebody else was faster; we have read again
+		return true
+	case connectorv1.Code_CODE_NOT_FOUND: // the account is gone; the plan knows whether it may come back
+		return cause.Reason == connector.ReasonNoAccount
+	default:
+		return false
+	}
+}
+
+// allowed are the planned steps that may be carried out now. While an earlier call may still have effect, nothing is
+// given; what takes away never waits.
+func (k *task) allowed() []plan.Step {
+	if !k.quiet() {
+		return k.plan.Steps
+	}
+	return slices.DeleteFunc(slices.Clone(k.plan.Steps), func(s plan.Step) bool { return !s.Op.Destructive() })
+}
+
+func (k *task) quiet() bool { return k.deps.Now().Before(k.t.QuietUntil) }
+
+// read finds the person's account, and plans.
+func (k *task) read(ctx context.Context) *connector.Problem {
+	k.readAt = time.Time{}
+	found, raw, p := k.find(ctx)
+	if p != nil {
+		return p
+	}
+	now := k.deps.Now()
+	in := plan.Input{Desired: k.d, Found: found, Record: k.t.Record, Can: k.can.can, Settings: k.cfg.Settings, Now: now}
+	k.plan = plan.Make(in)
+	if ids := exchanged(k.plan.Steps); len(ids) > 0 {
+		if groups := k.app.exclusions(ctx, k.lane == urgent, ids, now); len(groups) > 0 {
+			in.Can.ExclusionGroup = groups
+			k.plan = plan.Make(in)
+		}
+	}
+	k.readAt, k.account = now, nil
+	if k.plan.Account != nil {
+		k.account = raw[k.plan.Account.ID]
+	}
+	k.t.Record = k.t.Record.See(k.d, k.plan, now)
+	return nil
+}
+
+// exchanged are the entitlements of a plan that gives some and takes others: only then does their order matter.
+func exchanged(steps []plan.Step) []string {
+	var given, taken []string
+	for _, s := range steps {
+		switch s.Op {
+		case plan.Grant:
+			given = append(given, s.Target)
+		case plan.Revoke:
+			taken = append(taken, s.Target)
+		default:
+		}
+	}
+	if len(given) == 0 || len(taken) == 0 {
+		return nil
+	}
+	return append(given, taken...)
+}
+
+// find reads by the surest way first, and stops at the first that finds something.
+func (k *task) find(ctx context.Context) (plan.Found, map[string]*connectorv1.Account, *connector.Problem) {
+	var found plan.Found
+	raw := map[string]*connectorv1.Account{}
+	by := func(list *[]plan.Account, req *connectorv1.ReadRequest) *connector.Problem {
+		req.Credentials, req.Sessions = k.d.State != plan.Enabled, k.d.State != plan.Enabled
+		response, p := k.app.read(ctx, k.lane == urgent, req)
+		if p != nil {
+			if p.Code == connectorv1.Code_CODE_UNSUPPORTED || p.Code == connectorv1.Code_CODE_NOT_FOUND {
+				return nil // it cannot be found this way
+			}
+			return p
+		}
+		for _, a := range response.GetAccounts() {
+			raw[a.GetId()] = a
+			*list = append(*list, accountOf(a))
+		}
+		return nil
+	}
+	if id := k.t.Record.AccountID; id != "" {
+		p := by(&found.Linked, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}})
+		if p != nil || len(found.Linked) > 0 {
+			return found, raw, p
+		}
+	}
+	p := by(&found.Marked, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: plan.Marker(k.d.Person)}})
+	if p != nil || len(found.Marked) > 0 {
+		return found, raw, p
+	}
+	if key := k.d.Attributes[k.cfg.Correlate]; key != "" && k.cfg.Settings.Adopt {
+		if p := by(&found.Correlated, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_CorrelationKey{CorrelationKey: key}}); p != nil {
+			return found, raw, p
+		}
+	}
+	if name := k.d.Attributes[k.can.nameFrom]; name != "" {
+		if p := by(&found.Named, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Name{Name: name}}); p != nil {
+			return found, raw, p
+		}
+	}
+	if k.hint != "" && raw[k.hint] == nil {
+		if p := by(&found.Named, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: k.hint}}); p != nil {
+			return found, raw, p
+		}
+	}
+	return found, raw, nil
+}
+
+// rest ends a round in which nothing may be done: everything is as it should be, or something is waited for.
+func (k *task) rest(ctx context.Context) {
+	now := k.deps.Now()
+	switch p := k.plan; {
+	case p.Problem != nil:
+		k.end(ctx, &connector.Problem{Code: codeOf(p.Problem.Code), Reason: p.Problem.Reason, Existing: connector.AccountID(p.Problem.Account)})
+	case k.pendingMatters(), len(p.Steps) > 0: // what is left waits for a call that may still have effect
+		k.wait(ctx, k.t.QuietUntil)
+	case !p.Wait.IsZero():
+		k.wait(ctx, earlier(p.Wait, now.Add(k.delay())))
+	case k.quiet() && k.plan.Leaving:
+		k.wait(ctx, k.t.QuietUntil) // gone is only what stays gone after the last call that may come late
+	default:
+		k.settle(ctx)
+	}
+}
+
+// sameSteps says that a plan asks again for what was just called done.
+func sameSteps(a, b []plan.Step) bool {
+	return slices.EqualFunc(a, b, func(x, y plan.Step) bool { return x.Op == y.Op && x.Target == y.Target })
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// observed is the account as the journal keeps it.
+func (k *task) observed() []byte {
+	if k.account == nil {
+		return nil
+	}
+	b, err := encode(k.account)
+	if err != nil { // only a text that is not UTF-8, which cannot have come over the wire
+		return nil
+	}
+	return b
+}
+
+// words is what an operator is told of a problem.
+func words(p *connector.Problem) string {
+	return strings.TrimSpace(CodeName(p.Code) + " " + p.Reason + " " + p.Message)
+}
+
+// Observed reads an account that the store keeps; nil: none was found.
+func Observed(b []byte) *connectorv1.Account {
+	if len(b) == 0 {
+		return nil
+	}
+	a := &connectorv1.Account{}
+	if proto.Unmarshal(b, a) != nil {
+		return nil
+	}
+	return a
+}

@@ -1,0 +1,238 @@
+// Package worker brings one application to what is desired, and proves that it did.
+//
+// A message only marks a target due. The worker claims due targets under a lease, asks policy for what is desired now,
+// reads the application, plans, commits its intent, makes the calls, reads the application again and commits the
+// outcome. Nothing that it is told by an application is believed before it was read back; no call is repeated without
+// a fresh read; what cannot be done is tried again, more and more slowly, and is never dropped.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/outbox"
+	"github.com/tenurehq/tenure/pkg/run"
+	"github.com/tenurehq/tenure/pkg/telemetry"
+	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
+	"github.com/tenurehq/tenure/services/provision/plan"
+)
+
+// Config is what an operator says about one application.
+type Config struct {
+	Application string
+	Correlate   string // attribute whose value is the correlation key; empty: none
+	Settings    plan.Settings
+	Concurrency int // targets worked on at a time
+	PerMinute   int // calls; 0: no limit but the connector's
+	Timing      Timing
+}
+
+// Timing are the worker's clocks. Every one of them must be set.
+type Timing struct {
+	Request   time.Duration // one call; also how far not_after lies ahead
+	Skew      time.Duration // how far the clocks of worker and connector may differ
+	Lease     time.Duration // of a claimed target: longer than Request and Skew
+	Poll      time.Duration // how often to look for due targets that nobody announced
+	Repair    time.Duration // how often to compare generations with policy
+	RetryMin  time.Duration // before the second attempt
+	RetryMax  time.Duration // between attempts
+	Slow      time.Duration // between attempts at what is stuck
+	Attempts  int           // after which a target is stuck
+	Escalate  time.Duration // after which urgent work that nobody could do is stuck, too
+	Pending   time.Duration // how long an operation that the application accepted is asked after
+	PollEvery time.Duration // how often
+}
+
+// Deps are the worker's collaborators.
+type Deps struct {
+	Store     *store.Store
+	Outbox    *outbox.Outbox
+	Bus       *bus.Bus
+	Access    accessv1.AccessServiceClient
+	Connector connectorv1.ConnectorClient
+	Metrics   *Metrics
+	Log       *zap.Logger
+	Now       func() time.Time
+}
+
+// Worker is the worker of one application. Safe for concurrent use.
+type Worker struct {
+	cfg    Config
+	deps   Deps
+	app    *application
+	slots  *slots
+	holder string
+	log    *zap.Logger
+
+	wakeUrgent chan struct{}
+	wakeNormal chan struct{}
+	repairNow  chan struct{}
+
+	mu   sync.Mutex
+	took time.Duration // what one target takes, lately
+}
+
+// New returns the worker of one application. It makes no call.
+func New(cfg Config, deps Deps) *Worker {
+	log := deps.Log.With(zap.String(telemetry.FieldApplication, cfg.Application))
+	w := &Worker{
+		cfg: cfg, deps: deps, log: log,
+		slots: newSlots(cfg.Concurrency), holder: uuid.NewString(),
+		wakeUrgent: make(chan struct{}, 1), wakeNormal: make(chan struct{}, 1), repairNow: make(chan struct{}, 1),
+		app: &application{
+			name: cfg.Application, client: deps.Connector, timeout: cfg.Timing.Request,
+			pacer: newPacer(cfg.PerMinute), breaker: newBreaker(), metrics: deps.Metrics, log: log,
+			entitlements: map[string]entitlement{},
+		},
+	}
+	deps.Bus.OnNewStream(func() { wake(w.repairNow) })
+	return w
+}
+
+// Run works until ctx ends and what was taken is finished.
+func (w *Worker) Run(ctx context.Context) error {
+	consumer := func(lane eventv1.Lane, name string) run.Task {
+		return w.deps.Bus.Consumer(bus.ConsumerConfig{
+			Name:     "provision-" + w.cfg.Application + "-" + name,
+			Subjects: []string{bus.AccessSubject(lane, w.cfg.Application, "")},
+			Park:     w.deps.Outbox,
+		}, w.onAccess)
+	}
+	return run.All(ctx,
+		consumer(eventv1.Lane_LANE_URGENT, "urgent"),
+		consumer(eventv1.Lane_LANE_NORMAL, "normal"),
+		func(ctx context.Context) error { return w.feed(ctx, urgent) },
+		func(ctx context.Context) error { return w.feed(ctx, normal) },
+		func(ctx context.Context) error { return w.app.guard(ctx, w.back) },
+		w.repair,
+		w.watch,
+		w.deps.Outbox.Relay,
+	)
+}
+
+// Lanes as the store counts them.
+const (
+	urgent = store.Lane(eventv1.Lane_LANE_URGENT)
+	normal = store.Lane(eventv1.Lane_LANE_NORMAL)
+)
+
+func laneOf(lane eventv1.Lane) store.Lane {
+	if lane == eventv1.Lane_LANE_URGENT {
+		return urgent
+	}
+	return normal // what has no lane is in no hurry
+}
+
+// wake tells a loop that there is something to do; it never blocks.
+func wake(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Worker) bell(lane store.Lane) chan struct{} {
+	if lane == urgent {
+		return w.wakeUrgent
+	}
+	return w.wakeNormal
+}
+
+// onAccess marks the targets of a batch due. Of several generations of one person the greatest counts.
+func (w *Worker) onAccess(ctx context.Context, batch []bus.Event) error {
+	greatest := map[string]store.Mark{}
+	for _, e := range batch {
+		message, err := e.Decode()
+		if err != nil {
+			return err
+		}
+		fact, ok := message.(*eventv1.Access)
+		if !ok || fact.GetApplication() != w.cfg.Application || fact.GetGeneration() == 0 || fact.GetPersonId() == "" {
+			return bus.Permanent(fmt.Errorf("not an access fact of application %s", w.cfg.Application))
+		}
+		m := store.Mark{Person: fact.GetPersonId(), Generation: int64(fact.GetGeneration()), Lane: laneOfSubject(e.Subject, w.cfg.Application)} //nolint:gosec // a counter
+		if m.Generation > greatest[m.Person].Generation {
+			greatest[m.Person] = m
+		}
+	}
+	return w.mark(ctx, greatest)
+}
+
+// laneOfSubject is the lane that an event travelled in.
+func laneOfSubject(subject, app string) store.Lane {
+	prefix := bus.AccessSubject(eventv1.Lane_LANE_URGENT, app, "")
+	prefix = prefix[:len(prefix)-1] // without the wildcard
+	if len(subject) > len(prefix) && subject[:len(prefix)] == prefix {
+		return urgent
+	}
+	return normal
+}
+
+func (w *Worker) mark(ctx context.Context, marks map[string]store.Mark) error {
+	if len(marks) == 0 {
+		return nil
+	}
+	list := make([]store.Mark, 0, len(marks))
+	for _, m := range marks {
+		list = append(list, m)
+	}
+	sortMarks(list) // in one order everywhere: no two transactions wait for each other
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) error {
+		_, err := tx.MarkDue(ctx, list, w.deps.Now())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	wake(w.wakeUrgent)
+	wake(w.wakeNormal)
+	return nil
+}
+
+// Retry makes a target due at once and says who wanted it. It reports whether there is such a target.
+func (w *Worker) Retry(ctx context.Context, person, actor string) (bool, error) {
+	event := bus.NewEvent(bus.OperatorSubject("retry"), &eventv1.OperatorAction{Actor: actor, Action: "retry", Object: person}, bus.Cause{})
+	found := false
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
+		if found, err = tx.Retry(ctx, person, w.deps.Now()); err != nil || !found {
+			return err
+		}
+		return w.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane_LANE_NORMAL, event)
+	})
+	wake(w.wakeUrgent)
+	wake(w.wakeNormal)
+	return found, err
+}
+
+// Store returns what the worker knows.
+func (w *Worker) Store() *store.Store { return w.deps.Store }
+
+// Health says in a word how the application is, and why.
+func (w *Worker) Health() (health, detail string) { return w.app.health() }
+
+// Describe asks the connector what it can do.
+func (w *Worker) Describe(ctx context.Context) *connectorv1.DescribeResponse {
+	d, p := w.app.describe(ctx)
+	if p != nil {
+		return nil
+	}
+	return d.response
+}
+
+// Check asks the application whether it works. It is made for an operator who looks, so it does not wait for the pace.
+func (w *Worker) Check(ctx context.Context) *connectorv1.CheckResponse {
+	response, p := w.app.check(ctx)
+	if response == nil && p != nil {
+		response = &connectorv1.CheckResponse{Problems: []*connectorv1.Problem{{Code: p.Code, Reason: p.Reason, Message: p.Message, Scope: p.Scope}}}
+	}
+	return response
+}
