@@ -4,6 +4,7 @@ package settings
 
 import (
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/config"
@@ -38,11 +39,11 @@ type Database struct {
 
 // NATS is the event stream. Empty: embedded, reached from this process only.
 type NATS struct {
-	URL      string        `yaml:"url"`
-	Listen   string        `yaml:"listen"` // the embedded server's
-	Sync     time.Duration `yaml:"sync"`   // how often the embedded server fsyncs; 0s: every message
-	MaxBytes int64         `yaml:"max_bytes"`
-	Replicas int           `yaml:"replicas"`
+	URL      string        `yaml:"url"`       // the certificate of tls tells who we are
+	Listen   string        `yaml:"listen"`    // the embedded server's
+	Sync     time.Duration `yaml:"sync"`      // how often the embedded server fsyncs; 0s: every message
+	MaxBytes int64         `yaml:"max_bytes"` // of the stream; 0: 1 GiB
+	Replicas int           `yaml:"replicas"`  // of the stream; 0: 1
 }
 
 // Listen is where this process answers; an empty address is not listened on.
@@ -124,10 +125,11 @@ type WhenUnwanted struct {
 	DeleteAfter time.Duration `yaml:"delete_after"` // 0s: never
 }
 
-// Limits bound what one application is asked at a time.
+// Limits bound what one application is asked at a time; the connector's own limits hold as well.
 type Limits struct {
-	Concurrency int `yaml:"concurrency"` // 0: as the connector says
-	PerMinute   int `yaml:"per_minute"`  // 0: as the connector says
+	Concurrency int           `yaml:"concurrency"` // people worked on at a time; 0: the worker's default
+	PerMinute   int           `yaml:"per_minute"`  // calls; 0: no limit
+	Timeout     time.Duration `yaml:"timeout"`     // of one call; 0: the worker's default
 }
 
 // Defaults of what the file leaves out.
@@ -141,6 +143,15 @@ const (
 // Load reads the file and refuses it at the first thing that is wrong, in one line.
 func Load(file string) (*Settings, error) {
 	root, err := config.Read(file)
+	if err != nil {
+		return nil, err
+	}
+	return decode(root)
+}
+
+// Parse is Load for content that is at hand. name stands for the file in errors; relative paths begin in its folder.
+func Parse(name string, content []byte) (*Settings, error) {
+	root, err := config.Parse(name, content)
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +192,11 @@ func (s *Settings) fill() {
 	}
 	for i := range s.Applications {
 		a := &s.Applications[i]
+		for key, value := range a.Config { // a connector's files, too, are relative to the configuration file
+			if path, ok := value.(string); ok && strings.HasSuffix(key, "_file") {
+				a.Config[key] = s.root.Path(path)
+			}
+		}
 		for field, value := range map[*string]string{&a.Enforce: "observe", &a.Adopt: "never", &a.WhenUnwanted.Disable: "now"} {
 			if *field == "" {
 				*field = value

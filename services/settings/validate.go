@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net"
@@ -9,23 +10,29 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tenurehq/tenure/pkg/rpc"
 )
 
-var name = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
+var (
+	name = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
+	// operatorName is what fits into records and gRPC metadata.
+	operatorName = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,100}$`)
+)
 
 // What each enumerated key may say, and what it may say in a later release.
 var (
 	roles      = []string{"viewer", "operator", "approver", "admin"}
 	kinds      = []string{"standard-webhooks", "csv", "manual"}
 	laterKinds = []string{"bamboohr", "hibob", "scim", "roster"}
-	connectors = []string{"postgres", "demo", "remote"}
+	builtIn    = []string{"postgres", "demo", "remote"}
 	laterConns = []string{"ldap", "scim"}
 	enforces   = []string{"observe", "add", "own", "full"}
 	adopts     = []string{"never", "correlated"}
 )
 
 func (s *Settings) validate() error {
-	for _, check := range []func() error{s.later, s.network, s.operators, s.audit, s.sources, s.applications} {
+	for _, check := range []func() error{s.later, s.network, s.certificates, s.peers, s.operators, s.audit, s.people, s.sources, s.applications} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -78,7 +85,7 @@ func (s *Settings) network() error {
 		if err != nil {
 			return s.Errorf(l.key, "%q is not host:port", l.address)
 		}
-		if l.key != "listen.metrics" && !loopback(host) && (s.TLS.CertFile == "" || s.TLS.KeyFile == "") {
+		if l.key != "listen.metrics" && !rpc.Loopback(host) && (s.TLS.CertFile == "" || s.TLS.KeyFile == "") {
 			return s.Errorf(l.key, "%s is not loopback: set tls.cert_file and tls.key_file", l.address)
 		}
 	}
@@ -87,6 +94,9 @@ func (s *Settings) network() error {
 	}
 	if (s.TLS.CertFile == "") != (s.TLS.KeyFile == "") {
 		return s.Errorf("tls", "cert_file and key_file go together")
+	}
+	if s.NATS.Sync < 0 {
+		return s.Errorf("nats.sync", "less than nothing")
 	}
 	if s.NATS.Replicas < 0 || s.NATS.Replicas > 5 {
 		return s.Errorf("nats.replicas", "from 1 to 5")
@@ -97,17 +107,57 @@ func (s *Settings) network() error {
 	return nil
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// certificates reads the files of tls.
+func (s *Settings) certificates() error {
+	if s.TLS.CertFile != "" {
+		if _, err := (rpc.TLS{CertFile: string(s.TLS.CertFile), KeyFile: string(s.TLS.KeyFile)}).Server(); err != nil {
+			return s.Errorf("tls.cert_file", "%v", err)
+		}
+	}
+	if s.TLS.ClientCAFile == "" {
+		return nil
+	}
+	if _, err := (rpc.TLS{CAFile: string(s.TLS.ClientCAFile)}).Client(""); err != nil {
+		return s.Errorf("tls.client_ca_file", "%v", err)
+	}
+	return nil
+}
+
+func (s *Settings) peers() error {
+	for _, peer := range []struct{ name, address string }{
+		{"ingest", s.Peers.Ingest}, {"policy", s.Peers.Policy}, {"provision", s.Peers.Provision}, {"audit", s.Peers.Audit},
+	} {
+		if peer.address == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(peer.address); err != nil {
+			return s.Errorf("peers."+peer.name, "%q is not host:port", peer.address)
+		}
+		if s.TLS.CertFile == "" || s.TLS.ClientCAFile == "" {
+			return s.Errorf("peers."+peer.name, "services know each other by certificate: set tls.cert_file, tls.key_file and tls.client_ca_file")
+		}
+	}
+	return nil
+}
+
+func (s *Settings) people() error {
+	if len(s.People.UserName) == 0 {
+		return s.Errorf("people.user_name", "at least one candidate is needed")
+	}
+	for i, candidate := range s.People.UserName {
+		if candidate == "" {
+			return s.Errorf(fmt.Sprintf("people.user_name[%d]", i), "empty")
+		}
+	}
+	return nil
 }
 
 func (s *Settings) operators() error {
-	seen := map[string]bool{}
+	seen, credentials := map[string]bool{}, map[string]bool{}
 	for i, o := range s.Operators {
 		key := fmt.Sprintf("operators[%d]", i)
-		if o.Name == "" || len(o.Name) > 100 || strings.ContainsAny(o.Name, " \t\r\n") {
-			return s.Errorf(key+".name", "a name without spaces is needed")
+		if !operatorName.MatchString(o.Name) {
+			return s.Errorf(key+".name", "%q is not of the form [A-Za-z0-9._@-]{1,100}", o.Name)
 		}
 		if seen[o.Name] {
 			return s.Errorf(key+".name", "%s is there twice", o.Name)
@@ -116,12 +166,24 @@ func (s *Settings) operators() error {
 		if err := s.oneOf(key+".role", o.Role, roles); err != nil {
 			return err
 		}
-		if sum, err := hex.DecodeString(o.TokenSHA256); o.TokenSHA256 != "" && (err != nil || len(sum) != 32) {
-			return s.Errorf(key+".token_sha256", "not 64 hexadecimal digits")
-		}
-		if o.TokenSHA256 == "" && o.Cert == "" {
+		sum, err := hex.DecodeString(o.TokenSHA256)
+		switch {
+		case o.TokenSHA256 == "" && o.Cert == "":
 			return s.Errorf(key, "needs token_sha256 or cert")
+		case o.TokenSHA256 != "" && (err != nil || len(sum) != sha256.Size):
+			return s.Errorf(key+".token_sha256", "not 64 hexadecimal digits")
+		case o.TokenSHA256 != "" && credentials[string(sum)]:
+			return s.Errorf(key+".token_sha256", "another operator has the same token")
+		case o.Cert != "" && credentials[o.Cert]:
+			return s.Errorf(key+".cert", "another operator has the same certificate")
+		case o.Cert != "" && !strings.Contains(o.Cert, "="):
+			return s.Errorf(key+".cert", "%q is not a subject like CN=ada", o.Cert)
+		case slices.Contains(rpc.Services(), strings.TrimPrefix(o.Cert, "CN=")):
+			return s.Errorf(key+".cert", "%s is a service's certificate", o.Cert)
+		case o.Cert != "" && s.TLS.ClientCAFile == "":
+			return s.Errorf(key+".cert", "needs tls.client_ca_file to be checked by")
 		}
+		credentials[string(sum)], credentials[o.Cert] = o.TokenSHA256 != "", o.Cert != ""
 	}
 	return nil
 }
@@ -158,8 +220,12 @@ func (s *Settings) sources() error {
 			return s.Errorf(key+".kind", "%s is of kind manual already", manual)
 		case src.Kind == "manual":
 			manual = src.Name
+		case src.Kind == "manual" && src.Mapping != "":
+			return s.Errorf(key+".mapping", "operators' own words need none")
 		case src.Kind == "standard-webhooks" && src.SecretFile.Empty():
 			return s.Errorf(key+".secret_file", "needed: deliveries are signed")
+		case src.Kind != "standard-webhooks" && !src.SecretFile.Empty():
+			return s.Errorf(key+".secret_file", "kind %s has no signed deliveries", src.Kind)
 		}
 		if _, err := time.LoadLocation(src.TimeZone); err != nil || src.TimeZone == "Local" {
 			return s.Errorf(key+".time_zone", "%q is no IANA time zone", src.TimeZone)
@@ -192,7 +258,7 @@ func (s *Settings) applications() error {
 			return s.Errorf(key+".owner", "needed: who gets what is stuck")
 		}
 		for _, check := range []error{
-			s.oneOf(key+".connector", app.Connector, connectors, laterConns...),
+			s.oneOf(key+".connector", app.Connector, builtIn, laterConns...),
 			s.oneOf(key+".enforce", app.Enforce, enforces),
 			s.oneOf(key+".adopt", app.Adopt, adopts),
 			s.oneOf(key+".when_unwanted.disable", app.WhenUnwanted.Disable, []string{"now"}),
@@ -201,15 +267,28 @@ func (s *Settings) applications() error {
 				return check
 			}
 		}
+		for attribute, text := range app.Account {
+			if attribute == "" || text == "" {
+				return s.Errorf(key+".account", "attribute %q: neither it nor its expression may be empty", attribute)
+			}
+		}
 		switch {
+		case app.Connector == "remote" && app.Address == "":
+			return s.Errorf(key+".address", "needed: where the remote connector is")
+		case app.Connector != "remote" && app.Address != "":
+			return s.Errorf(key+".address", "only a remote connector has one")
 		case app.Adopt == "correlated" && app.Correlate == "":
 			return s.Errorf(key+".correlate", "needed with adopt: correlated")
+		case app.Correlate != "" && app.Account[app.Correlate] == "":
+			return s.Errorf(key+".correlate", "%s is no attribute of account", app.Correlate)
 		case app.WhenUnwanted.DeleteAfter < 0:
 			return s.Errorf(key+".when_unwanted.delete_after", "less than nothing")
 		case app.Limits.Concurrency < 0:
 			return s.Errorf(key+".limits.concurrency", "less than nothing")
 		case app.Limits.PerMinute < 0:
 			return s.Errorf(key+".limits.per_minute", "less than nothing")
+		case app.Limits.Timeout < 0:
+			return s.Errorf(key+".limits.timeout", "less than nothing")
 		}
 	}
 	return nil
