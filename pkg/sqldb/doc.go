@@ -14,8 +14,8 @@
 //
 // # Migrations
 //
-// A set of migrations is a folder of files NNNN_verb_noun.sql, run in order, forward only, all that are pending
-// together or not at all, by one process at a time. They are written portably with the types in upper case; on
+// A set of migrations is a folder of files NNNN_verb_noun.sql, run in order, forward only, each wholly or
+// not at all, by one process at a time. They are written portably with the types in upper case; on
 // PostgreSQL TEXT gets COLLATE "C", on SQLite BIGINT and BYTEA become INTEGER and BLOB and tables become STRICT.
 // Lines of their own steer the rest:
 //

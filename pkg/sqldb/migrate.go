@@ -33,18 +33,18 @@ func checkSets(sets []Migrations) error {
 	return nil
 }
 
-// migrate runs what is pending of sets through db's only connection, which is inside a transaction that the caller
-// began and commits: all of it takes place or nothing, and nobody sees it half done.
-func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, to target, sets []Migrations) error {
+// migrate runs what is pending of sets, nothing else running migrations meanwhile: the caller sees to that.
+func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, to target, sets []Migrations,
+	options ...goose.ProviderOption,
+) error {
 	for _, set := range sets {
 		files, err := rewriteAll(set, to)
 		if err != nil {
 			return fmt.Errorf("migrations %s: %w", set.Name, err)
 		}
-		provider, err := goose.NewProvider(dialect, db, files,
+		provider, err := goose.NewProvider(dialect, db, files, append(options,
 			goose.WithTableName(versionTable(set)),
-			goose.WithDisableGlobalRegistry(true),
-			goose.WithIsolateDDL(true)) // goose begins no transaction of its own
+			goose.WithDisableGlobalRegistry(true))...)
 		if err != nil {
 			return fmt.Errorf("migrations %s: %w", set.Name, err)
 		}
@@ -55,23 +55,8 @@ func migrate(ctx context.Context, db *sql.DB, dialect goose.Dialect, to target, 
 	return nil
 }
 
-// inOneTransaction runs f between begin and COMMIT on db's only connection.
-func inOneTransaction(ctx context.Context, db *sql.DB, begin string, f func() error) error {
-	db.SetMaxOpenConns(1)
-	db.SetMaxIdleConns(1)
-	if _, err := db.ExecContext(ctx, begin); err != nil {
-		return classify(err)
-	}
-	err := f()
-	if err == nil {
-		_, err = db.ExecContext(ctx, "COMMIT")
-		return classify(err)
-	}
-	// The caller closes the connection, which rolls back if this does not.
-	_, _ = db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-	return err
-}
-
+// migrateSQLite runs all that is pending in one transaction, begun on the pool's only connection: SQLite has no other
+// lock that another process would wait for.
 func migrateSQLite(ctx context.Context, dsn string, sets []Migrations) error {
 	if err := checkSets(sets); err != nil {
 		return err
@@ -80,9 +65,19 @@ func migrateSQLite(ctx context.Context, dsn string, sets []Migrations) error {
 	if err != nil {
 		return err
 	}
-	err = inOneTransaction(ctx, db, "BEGIN IMMEDIATE", func() error {
-		return migrate(ctx, db, goose.DialectSQLite3, target{engine: SQLite}, sets)
-	})
+	db.SetMaxOpenConns(1)
+	err = func() error {
+		if _, err := db.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+			return classify(err)
+		}
+		err := migrate(ctx, db, goose.DialectSQLite3, target{engine: SQLite}, sets,
+			goose.WithIsolateDDL(true)) // goose begins no transaction of its own
+		if err != nil {
+			return err // closing the connection rolls back
+		}
+		_, err = db.ExecContext(ctx, "COMMIT")
+		return classify(err)
+	}()
 	return errors.Join(err, db.Close())
 }
 

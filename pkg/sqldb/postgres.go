@@ -34,7 +34,7 @@ func openPostgres(ctx context.Context, cfg Config, sets []Migrations) (engine, e
 	}
 	poolConfig.MaxConns = int32(min(cfg.MaxConns, 10_000)) //nolint:gosec // G115: bounded
 	poolConfig.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		return become(ctx, conn, cfg.Schema)
+		return become(ctx, conn, cfg.Schema, cfg.Schema)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
@@ -47,14 +47,13 @@ func openPostgres(ctx context.Context, cfg Config, sets []Migrations) (engine, e
 	return &postgresEngine{pool: pool}, nil
 }
 
-// become makes a new connection act as the service.
-func become(ctx context.Context, conn *pgx.Conn, schema string) error {
+// become makes a new connection act as role, inside the schema; without a schema it stays what it is.
+func become(ctx context.Context, conn *pgx.Conn, schema, role string) error {
 	if schema == "" {
 		return nil
 	}
-	name := pgx.Identifier{schema}.Sanitize()
-	if _, err := conn.Exec(ctx, "SET search_path = "+name+"; SET ROLE "+name); err != nil {
-		return fmt.Errorf("act as role %s: %w", schema, err)
+	if _, err := conn.Exec(ctx, "SET search_path = "+quoted(schema)+"; SET ROLE "+quoted(role)); err != nil {
+		return fmt.Errorf("act as role %s: %w", role, err)
 	}
 	return nil
 }

@@ -20,36 +20,44 @@ const (
 	roleAttempts = 20
 )
 
-// migratePostgres makes the schema and its roles and runs the migrations as the owner, in one transaction.
+// migratePostgres makes the schema and its roles, and runs the migrations as the owner.
 func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig, schema string, sets []Migrations) error {
 	if err := checkSets(sets); err != nil {
 		return err
 	}
+	if schema != "" {
+		if err := makeSchema(ctx, cfg, schema); err != nil {
+			return fmt.Errorf("make schema %s and its roles: %w", schema, classify(err))
+		}
+	}
+	// Every connection of this pool, also one made after a loss, has the lock and acts as the owner.
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock)); err != nil {
+			return err
+		}
+		return become(ctx, conn, schema, ownerOf(schema))
+	}))
+	db.SetMaxOpenConns(1) // goose needs no second one, which would wait for the lock for ever
+	err := migrate(ctx, db, goose.DialectPostgres, target{engine: Postgres, schema: schema}, sets)
+	if err == nil {
+		err = protectVersions(ctx, db, schema, sets)
+	}
+	return errors.Join(err, db.Close())
+}
+
+// makeSchema makes what is missing of the schema and its two roles.
+func makeSchema(ctx context.Context, cfg *pgx.ConnConfig, schema string) error {
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // everything is committed or given up
 	for attempt := 1; ; attempt++ {
-		err := migratePostgresOnce(ctx, cfg, schema, sets)
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return makeSchemaIn(ctx, tx, schema) })
 		if err == nil || !metOtherDatabase(err) || attempt == roleAttempts {
 			return err
 		}
 	}
-}
-
-func migratePostgresOnce(ctx context.Context, cfg *pgx.ConnConfig, schema string, sets []Migrations) error {
-	db := stdlib.OpenDB(*cfg)
-	err := inOneTransaction(ctx, db, "BEGIN", func() error {
-		if _, err := db.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
-			return classify(err)
-		}
-		if schema != "" {
-			if err := makeSchema(ctx, db, schema); err != nil {
-				return fmt.Errorf("make schema %s and its roles: %w", schema, classify(err))
-			}
-		}
-		if err := migrate(ctx, db, goose.DialectPostgres, target{engine: Postgres, schema: schema}, sets); err != nil {
-			return err
-		}
-		return protectVersions(ctx, db, schema, sets)
-	})
-	return errors.Join(err, db.Close())
 }
 
 // metOtherDatabase reports that another database of this server made or granted the same roles at this moment.
@@ -71,19 +79,21 @@ func metOtherDatabase(err error) bool {
 
 func ownerOf(schema string) string { return schema + "_owner" }
 
-// makeSchema leaves db's transaction acting as the schema's owner, inside the schema.
-func makeSchema(ctx context.Context, db *sql.DB, schema string) error {
+func makeSchemaIn(ctx context.Context, tx pgx.Tx, schema string) error {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
+		return err
+	}
 	for _, role := range []string{schema, ownerOf(schema)} {
-		if err := makeRole(ctx, db, role); err != nil {
+		if err := makeRole(ctx, tx, role); err != nil {
 			return err
 		}
 	}
-	if err := checkApart(ctx, db, schema); err != nil {
+	if err := checkApart(ctx, tx, schema); err != nil {
 		return err
 	}
 	service, owner := quoted(schema), quoted(ownerOf(schema))
 	var exists bool
-	err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema).Scan(&exists)
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema).Scan(&exists)
 	if err != nil {
 		return err
 	}
@@ -93,12 +103,11 @@ func makeSchema(ctx context.Context, db *sql.DB, schema string) error {
 	}
 	statements = append(statements,
 		"SET LOCAL ROLE "+owner,
-		"SET LOCAL search_path = "+service,
 		"GRANT USAGE ON SCHEMA "+service+" TO "+service,
 		// Each table that a migration makes from here on; an append-only one takes back what is too much at once.
 		"ALTER DEFAULT PRIVILEGES IN SCHEMA "+service+" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "+service)
 	for _, statement := range statements {
-		if _, err := db.ExecContext(ctx, statement); err != nil {
+		if _, err := tx.Exec(ctx, statement); err != nil {
 			return err
 		}
 	}
@@ -109,23 +118,23 @@ func makeSchema(ctx context.Context, db *sql.DB, schema string) error {
 const mayAct = `
 SELECT pg_has_role(current_user, $1, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)`
 
-func makeRole(ctx context.Context, db *sql.DB, role string) error {
+func makeRole(ctx context.Context, tx pgx.Tx, role string) error {
 	var exists bool
-	err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&exists)
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&exists)
 	if err != nil {
 		return err
 	}
 	if !exists {
-		if _, err := db.ExecContext(ctx, "CREATE ROLE "+quoted(role)+" NOLOGIN"); err != nil {
+		if _, err := tx.Exec(ctx, "CREATE ROLE "+quoted(role)+" NOLOGIN"); err != nil {
 			return err
 		}
 	}
 	var may bool
-	if err := db.QueryRowContext(ctx, mayAct, role).Scan(&may); err != nil {
+	if err := tx.QueryRow(ctx, mayAct, role).Scan(&may); err != nil {
 		return err
 	}
 	if !may {
-		if _, err := db.ExecContext(ctx, "GRANT "+quoted(role)+" TO CURRENT_USER"); err != nil {
+		if _, err := tx.Exec(ctx, "GRANT "+quoted(role)+" TO CURRENT_USER"); err != nil {
 			return err
 		}
 	}
@@ -136,9 +145,9 @@ const powers = `
 SELECT rolsuper OR rolcanlogin OR pg_has_role($1, $2, 'MEMBER') FROM pg_roles WHERE rolname = $1`
 
 // checkApart refuses a service role that could act as the owner: append-only would be a word only.
-func checkApart(ctx context.Context, db *sql.DB, schema string) error {
+func checkApart(ctx context.Context, tx pgx.Tx, schema string) error {
 	var tooMuch bool
-	if err := db.QueryRowContext(ctx, powers, schema, ownerOf(schema)).Scan(&tooMuch); err != nil {
+	if err := tx.QueryRow(ctx, powers, schema, ownerOf(schema)).Scan(&tooMuch); err != nil {
 		return err
 	}
 	if tooMuch {
