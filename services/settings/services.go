@@ -1,0 +1,122 @@
+package settings
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tenurehq/tenure/services/audit"
+	"github.com/tenurehq/tenure/services/connectors"
+	"github.com/tenurehq/tenure/services/ingest"
+	"github.com/tenurehq/tenure/services/ingest/mapping"
+	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
+	"github.com/tenurehq/tenure/services/policy"
+	"github.com/tenurehq/tenure/services/provision"
+)
+
+// Ingest is ingest's part. Secrets and mappings are read here, so that what is wrong with them names its key.
+func (s *Settings) Ingest() (ingest.Config, error) {
+	cfg := ingest.Config{UserName: s.People.UserName}
+	for i, src := range s.Sources {
+		key := fmt.Sprintf("sources[%d]", i)
+		zone, err := time.LoadLocation(src.TimeZone)
+		if err != nil {
+			return cfg, s.Errorf(key+".time_zone", "%v", err)
+		}
+		one := ingest.Source{Name: src.Name, Kind: src.Kind, Zone: zone, RawRetention: src.RawRetention}
+		if src.Kind == "standard-webhooks" {
+			if one.Keys, err = standardwebhooks.ParseKeys(src.SecretFile.Reveal()); err != nil {
+				return cfg, s.Errorf(key+".secret_file", "%v", err)
+			}
+		}
+		if src.Mapping != "" {
+			text, err := os.ReadFile(string(src.Mapping))
+			if err != nil {
+				return cfg, s.Errorf(key+".mapping", "%v", err)
+			}
+			if one.Mapping, err = mapping.Compile(string(src.Mapping), text, zone); err != nil {
+				return cfg, err // it names the mapping's own file, line and key
+			}
+		}
+		cfg.Sources = append(cfg.Sources, one)
+	}
+	return cfg, nil
+}
+
+// Policy is policy's part.
+func (s *Settings) Policy() policy.Config {
+	cfg := policy.Config{MaxBehind: s.Audit.MaxBehind}
+	for _, app := range s.Applications {
+		cfg.Applications = append(cfg.Applications, policy.Application{Name: app.Name, Environment: app.Environment, Account: app.Account})
+	}
+	return cfg
+}
+
+// Provision is the worker's part, for the applications named; none: all.
+func (s *Settings) Provision(only ...string) (provision.Config, error) {
+	cfg := provision.Config{}
+	wanted := map[string]bool{}
+	for _, name := range only {
+		wanted[name] = true
+	}
+	for _, app := range s.Applications {
+		if len(only) > 0 && !wanted[app.Name] {
+			continue
+		}
+		delete(wanted, app.Name)
+		cfg.Applications = append(cfg.Applications, provision.Application{
+			Name: app.Name, Connector: app.Connector, Environment: app.Environment, Owner: app.Owner,
+			Enforce: app.Enforce, Adopt: app.Adopt, Correlate: app.Correlate,
+			WhenUnwanted: provision.WhenUnwanted{Disable: app.WhenUnwanted.Disable, DeleteAfter: app.WhenUnwanted.DeleteAfter},
+			Limits:       provision.Limits{Concurrency: app.Limits.Concurrency, PerMinute: app.Limits.PerMinute, Timeout: app.Limits.Timeout},
+		})
+	}
+	for name := range wanted {
+		return cfg, s.Errorf("applications", "there is no application %s", name)
+	}
+	return cfg, nil
+}
+
+// AuditLog is audit's part.
+func (s *Settings) AuditLog() audit.Config {
+	return audit.Config{Origin: s.Audit.Origin, KeyFile: string(s.Audit.KeyFile), CheckpointEvery: s.Audit.CheckpointEvery}
+}
+
+// Connector is how an application's connector is opened.
+func (s *Settings) Connector(app Application) (connectors.Config, error) {
+	cfg := connectors.Config{
+		Application: app.Name, Kind: app.Connector, Address: app.Address, Settings: app.Config, Dir: filepath.Join(string(s.DataDir), "apps"),
+	}
+	if app.Connector == connectors.Remote && s.TLS.ClientCAFile != "" {
+		var err error
+		if cfg.TLS, err = s.RPCTLS().Client(""); err != nil {
+			return cfg, s.Errorf("tls", "%v", err)
+		}
+	}
+	return cfg, nil
+}
+
+// Check finds what is wrong beyond the file's form: mappings, secrets, CEL, connectors' own settings. It contacts nothing.
+func (s *Settings) Check() error {
+	in, err := s.Ingest()
+	if err != nil {
+		return err
+	}
+	if err := in.Validate(); err != nil {
+		return s.Errorf("", "%v", err)
+	}
+	if err := s.Policy().Validate(); err != nil {
+		return s.Errorf("applications", "%v", err)
+	}
+	for i, app := range s.Applications {
+		cfg, err := s.Connector(app)
+		if err != nil {
+			return err
+		}
+		if err := cfg.Validate(); err != nil {
+			return s.Errorf(fmt.Sprintf("applications[%d]", i), "%v", err)
+		}
+	}
+	return nil
+}
