@@ -172,12 +172,12 @@ func TestSecretsNeverLeave(t *testing.T) {
 	t.Parallel()
 	const canary = `p@ss "w'ö/rd+1`
 	f := newFake(ann())
-	f.secrets = []string{canary + "\n", "x", ""}
+	f.secrets = []string{canary + "\n", "x", "", "short", "shorter and longer"}
 	inJSON, err := json.Marshal(canary)
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := fmt.Sprintf("login with %s, %s, %s or '%s' failed", canary, url.QueryEscape(canary), inJSON, strings.ReplaceAll(canary, "'", "''"))
+	said := fmt.Sprintf("login with %s, %s, %s or '%s' failed, shorter and longer", canary, url.QueryEscape(canary), inJSON, strings.ReplaceAll(canary, "'", "''"))
 	f.fail = func(_ context.Context, call string) error {
 		if call == "disable" {
 			panic(said)
@@ -200,7 +200,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 	_, end := list(t, client, "")
 	told = append(told, check.GetProblems()[0], read.GetProblem(), end.GetProblem())
 	for _, p := range told {
-		for _, form := range []string{canary, url.QueryEscape(canary), strings.Trim(string(inJSON), `"`), "w''ö"} {
+		for _, form := range []string{canary, url.QueryEscape(canary), strings.Trim(string(inJSON), `"`), "w''ö", "er and longer"} {
 			if strings.Contains(p.GetMessage()+p.GetReason(), form) {
 				t.Errorf("%q shows in %v", form, p)
 			}

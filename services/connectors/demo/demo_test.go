@@ -233,6 +233,8 @@ func TestEverythingIsThereAfterAStop(t *testing.T) {
 	if _, err := demo.Open(t.Context(), demo.Config{File: file}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("two hold one journal: %v", err)
 	}
+	again.stop()
+	start(t, demo.Config{File: file}).apply(t, id, "m", "U", step(opDisable, ""))
 }
 
 func TestAJournalThatWasTamperedWithIsNotLoaded(t *testing.T) {
