@@ -114,11 +114,10 @@ func TestWhatIsHeldIsReadAgainWithTheMappingOfNow(t *testing.T) {
 
 // onDuty is the generic form for a source that has a word of its own for active.
 const onDuty = `
-person:
-  external_id: data.external_id
-  status: 'data.status == "on duty" ? "active" : data.status'
-  given_name: data.given_name
-  family_name: data.family_name
+external_id: data.external_id
+status: 'data.status == "on duty" ? "active" : data.status'
+given_name: data.given_name
+family_name: data.family_name
 `
 
 func TestAReplayIsAnOperatorsAction(t *testing.T) {

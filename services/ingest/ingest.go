@@ -116,7 +116,7 @@ func (s Source) validate() error {
 
 // Deps are ingest's collaborators.
 type Deps struct {
-	DB  *sqldb.DB // opened with outbox.Migrations and Migrations
+	DB  *sqldb.DB // with Migrations
 	Bus *bus.Bus
 	// Recorded asks audit for the highest gap-free seq of an origin it has recorded, and how far it is behind.
 	Recorded func(ctx context.Context, origin string) (seq uint64, behind time.Duration, err error)
@@ -125,8 +125,10 @@ type Deps struct {
 	Now      func() time.Time      // the instant that is stored and decided by; nil: time.Now
 }
 
-// Migrations are ingest's own tables; its database needs outbox.Migrations too.
-func Migrations() sqldb.Migrations { return store.Migrations() }
+// Migrations are what Deps.DB must have run.
+func Migrations() []sqldb.Migrations {
+	return []sqldb.Migrations{store.Migrations(), outbox.Migrations}
+}
 
 // Service is ingest. Its methods may be called concurrently.
 type Service struct {

@@ -334,7 +334,7 @@ func TestStrangersCannotFillTheMemory(t *testing.T) {
 
 func TestOnlyPOSTIsAnswered(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, sqltest.New(t, "sqlite", sets()...))
+	w := newWorld(t, sqltest.New(t, "sqlite", ingest.Migrations()...))
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/webhooks/acme-hr", http.NoBody)
 	if answer := w.send(r); answer.status != http.StatusMethodNotAllowed {
 		t.Errorf("GET was answered %d, want 405", answer.status)
@@ -360,7 +360,7 @@ func TestADatabaseThatIsAwayIsOurFault(t *testing.T) {
 
 func TestNothingThatWasAnswered202IsLostWhenTheDiskIsFull(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, sqltest.New(t, "sqlite", sets()...))
+	w := newWorld(t, sqltest.New(t, "sqlite", ingest.Migrations()...))
 	w.deliver("first", changed(ann()))
 	limitPages(t, w.db, 40)
 	const senders, each = 8, 40
@@ -372,7 +372,7 @@ func TestNothingThatWasAnswered202IsLostWhenTheDiskIsFull(t *testing.T) {
 		all.Go(func() {
 			for n := range each {
 				id := fmt.Sprintf("msg-%d-%d", sender, n)
-				answer := w.post(id, changed(ann().with("external_id", id, "title", strings.Repeat("x", 2000))))
+				answer := w.post(id, changed(ann().with("external_id", id, "title", strings.Repeat("x", 900))))
 				mu.Lock()
 				switch answer.status {
 				case http.StatusAccepted:
@@ -394,7 +394,7 @@ func TestNothingThatWasAnswered202IsLostWhenTheDiskIsFull(t *testing.T) {
 	}
 	limitPages(t, w.db, 1<<20)
 	for id, delivery := range accepted {
-		if again := w.post(id, changed(ann().with("external_id", id, "title", strings.Repeat("x", 2000)))); again.Delivery != delivery {
+		if again := w.post(id, changed(ann().with("external_id", id, "title", strings.Repeat("x", 900)))); again.Delivery != delivery {
 			t.Errorf("%s was answered 202 and is gone", id)
 		}
 		if w.find(id).GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_ACTIVE {

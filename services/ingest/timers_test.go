@@ -10,12 +10,13 @@ import (
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/ingest"
 )
 
 func TestWhatWasSaidToComeComesByItself(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
-		delivered := w.deliver("msg-1", changed(ann().with(
+		w.deliver("msg-1", changed(ann().with(
 			"start_date", "2026-12-01", "effective_date", "2026-12-01", "end_date", "2026-12-31", "time_zone", "Europe/Berlin")))
 		person := w.find("10001")
 		if person.GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_PENDING || person.GetUserName() == "" {
@@ -53,7 +54,6 @@ func TestWhatWasSaidToComeComesByItself(t *testing.T) {
 		if !timeline.GetPerson().GetEndedAt().AsTime().Equal(end) || timeline.GetPerson().GetNextDue() != nil {
 			t.Errorf("afterwards the person is %v", timeline.GetPerson())
 		}
-		_ = delivered
 	})
 }
 
@@ -85,7 +85,7 @@ func TestTheRunningServiceWakesInTime(t *testing.T) {
 
 func TestHowLongSomethingIsOverdueShows(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, sqltest.New(t, "sqlite", sets()...))
+	w := newWorld(t, sqltest.New(t, "sqlite", ingest.Migrations()...))
 	w.deliver("msg-1", changed(ann().with("end_date", "2026-11-22")))
 	if err := w.svc.Fire(t.Context()); err != nil {
 		t.Fatal(err)

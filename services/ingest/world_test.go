@@ -20,7 +20,6 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/bus/bustest"
-	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/rpc"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
@@ -40,7 +39,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // world is an ingest service on a real database and a real bus, with a clock that stands still.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	db       *sqldb.DB
 	bus      *bus.Bus
 	svc      *ingest.Service
@@ -52,17 +51,13 @@ type world struct {
 	now time.Time
 }
 
-func sets() []sqldb.Migrations {
-	return []sqldb.Migrations{outbox.Migrations(), ingest.Migrations()}
-}
-
 // onBoth runs a test on each engine, with a world of its own.
 func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	sqltest.Run(t, sets(), func(t *testing.T, db *sqldb.DB) { test(t, newWorld(t, db)) })
+	sqltest.Run(t, ingest.Migrations(), func(t *testing.T, db *sqldb.DB) { test(t, newWorld(t, db)) })
 }
 
-func config(t *testing.T) ingest.Config {
+func config(t testing.TB) ingest.Config {
 	t.Helper()
 	keys, err := standardwebhooks.ParseKeys([]byte(secret + "\n"))
 	if err != nil {
@@ -78,12 +73,12 @@ func config(t *testing.T) ingest.Config {
 	}
 }
 
-func newWorld(t *testing.T, db *sqldb.DB) *world {
+func newWorld(t testing.TB, db *sqldb.DB) *world {
 	t.Helper()
 	return newWorldWith(t, db, config(t))
 }
 
-func newWorldWith(t *testing.T, db *sqldb.DB, cfg ingest.Config) *world {
+func newWorldWith(t testing.TB, db *sqldb.DB, cfg ingest.Config) *world {
 	t.Helper()
 	w := &world{t: t, db: db, bus: bustest.New(t), now: noon, keys: cfg.Sources[0].Keys, registry: prometheus.NewRegistry()}
 	w.restart(cfg)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -191,14 +192,9 @@ func decodeState(state []byte, into *Person) error {
 	return nil
 }
 
-// chunks cuts a list into parts that fit one statement, so that a batch of 1,000 is one statement of each sort.
-func chunks[T any](all []T) func(yield func([]T) bool) {
-	const most = 1000
-	return func(yield func([]T) bool) {
-		for part := range slices.Chunk(all, most) {
-			if !yield(part) {
-				return
-			}
-		}
-	}
+// chunks cuts a list into parts of one statement each. A batch of 1,000 is then 20 statements of each sort, and not
+// one: the time SQLite takes to read a statement grows with the square of its parameters.
+func chunks[T any](all []T) iter.Seq[[]T] {
+	const most = 50
+	return slices.Chunk(all, most)
 }
