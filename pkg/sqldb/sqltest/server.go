@@ -36,8 +36,9 @@ type server struct {
 	socket string  // folder of its Unix socket, where no password is asked; empty: none
 	port   string
 
-	release   io.Closer     // the keeper's standard input; nil for a server that is not ours
-	ended     chan struct{} // closed when the keeper has removed everything
+	keeper  *exec.Cmd // nil for a server that is not ours
+	release io.Closer // the keeper's standard input
+
 	templates templates
 }
 
@@ -96,15 +97,17 @@ func (s *server) fast(database string) string {
 	return "postgres:///" + database + "?" + query.Encode()
 }
 
-// The keeper runs the server, waits until its standard input closes, which it does when the test process is gone,
-// for whatever reason, and cleans up.
+// The keeper runs the server until its standard input closes, which it does when the test process is gone, for
+// whatever reason, and then cleans up. No goroutine watches it, which tests that look for left-over ones would see.
 const keeper = `
 dir=$1; shift
 trap '' INT TERM HUP QUIT
-"$@" >"$dir/log" 2>&1 </dev/null &
+( "$@" >"$dir/log" 2>&1 </dev/null; : >"$dir/ended" ) &
 while read -r _; do :; done
-kill -QUIT $! 2>/dev/null
-wait $!
+until [ -e "$dir/ended" ]; do
+	kill -QUIT "$(head -n 1 "$dir/data/postmaster.pid")" 2>/dev/null
+	sleep 0.1
+done
 cd / && rm -rf "$dir"
 `
 
@@ -120,8 +123,7 @@ func startServer(ctx context.Context, settings []string) (*server, error) {
 	}
 	s, err := startIn(ctx, bin, dir, settings)
 	if err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		return nil, errors.Join(fmt.Errorf("%w\n%s", err, log), os.RemoveAll(dir))
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, nil
 }
@@ -149,9 +151,8 @@ func startIn(ctx context.Context, bin, dir string, settings []string) (*server, 
 		return nil, err
 	}
 	s := &server{
-		base:  url.URL{Scheme: "postgres", User: url.UserPassword("postgres", password), Host: "127.0.0.1:" + port, RawQuery: "sslmode=disable"},
-		port:  port,
-		ended: make(chan struct{}),
+		base: url.URL{Scheme: "postgres", User: url.UserPassword("postgres", password), Host: "127.0.0.1:" + port, RawQuery: "sslmode=disable"},
+		port: port,
 	}
 	sockets := ""
 	if len(dir) < 80 { // a socket's path has 107 bytes at most
@@ -166,30 +167,28 @@ func startIn(ctx context.Context, bin, dir string, settings []string) (*server, 
 		args = append(args, "-c", setting)
 	}
 	// Not CommandContext: it must outlive the test that happened to need it first.
-	cmd := exec.Command("/bin/sh", args...) //nolint:gosec,noctx // see above; G204: an installed binary
-	cmd.Dir, cmd.SysProcAttr = dir, as
-	if s.release, err = cmd.StdinPipe(); err != nil {
+	s.keeper = exec.Command("/bin/sh", args...) //nolint:gosec,noctx // see above; G204: an installed binary
+	s.keeper.Dir, s.keeper.SysProcAttr = dir, as
+	if s.release, err = s.keeper.StdinPipe(); err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.keeper.Start(); err != nil {
 		return nil, err
 	}
-	go func() {
-		defer close(s.ended)
-		_ = cmd.Wait()
-	}()
-	if err := s.awaitReady(ctx); err != nil {
-		return nil, errors.Join(err, s.release.Close())
+	if err := s.awaitReady(ctx, dir); err != nil {
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		s.stop()
+		return nil, fmt.Errorf("%w\n%s", err, log)
 	}
 	return s, nil
 }
 
 func (s *server) stop() {
 	_ = s.release.Close()
-	<-s.ended
+	_ = s.keeper.Wait()
 }
 
-func (s *server) awaitReady(ctx context.Context) error {
+func (s *server) awaitReady(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	for {
@@ -197,10 +196,11 @@ func (s *server) awaitReady(ctx context.Context) error {
 		if err == nil {
 			return conn.Close(ctx)
 		}
+		if isFile(filepath.Join(dir, "ended")) {
+			return errors.New("postgres ended at once")
+		}
 		select {
 		case <-time.After(20 * time.Millisecond):
-		case <-s.ended:
-			return errors.New("postgres ended at once")
 		case <-ctx.Done():
 			return fmt.Errorf("postgres does not answer: %w", err)
 		}
