@@ -354,5 +354,10 @@ func (a *Application) mutate(ctx context.Context, ref connector.Ref, decide func
 	if err := a.call(ctx); err != nil {
 		return 0, err
 	}
-	return a.store.mutate(ref, decide)
+	return a.store.mutate(string(ref.ID), func(u *user) ([]entry, error) {
+		if u.marker != "" && u.marker != ref.Marker {
+			return nil, connector.Denied("demo.403", "the account carries another marker")
+		}
+		return decide(u)
+	})
 }

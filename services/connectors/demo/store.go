@@ -308,15 +308,12 @@ func noAttribute(name string) error {
 }
 
 // mutate makes what decide wants so; nothing wanted is Unchanged.
-func (s *store) mutate(ref connector.Ref, decide func(*user) ([]entry, error)) (connector.Change, error) {
+func (s *store) mutate(id string, decide func(*user) ([]entry, error)) (connector.Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u, ok := s.users[string(ref.ID)]
-	switch {
-	case !ok:
-		return 0, connector.NoAccount(ref.ID)
-	case u.marker != "" && ref.Marker != "" && u.marker != ref.Marker:
-		return 0, connector.Denied("demo.403", "the account carries another marker")
+	u, ok := s.users[id]
+	if !ok {
+		return 0, connector.NoAccount(connector.AccountID(id))
 	}
 	entries, err := decide(u)
 	switch {

@@ -162,7 +162,7 @@ func (a *Application) enter(w http.ResponseWriter, r *http.Request, op string) (
 		return "", "", false
 	}
 	secret = newToken()
-	_, err := a.store.mutate(connector.Ref{ID: found[0].ID}, func(u *user) ([]entry, error) {
+	_, err := a.store.mutate(string(found[0].ID), func(u *user) ([]entry, error) {
 		if !u.enabled {
 			return nil, connector.Precondition("demo.403", "disabled")
 		}
