@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tenurehq/tenure/pkg/connector"
@@ -141,13 +142,8 @@ func TestARemoteConnectorIsOneLikeAnyOther(t *testing.T) {
 		}
 	})
 	client := open(t, connectors.Config{Application: "a", Kind: "remote", Address: "unix:" + socket})
-	var got *connectorv1.ReadResponse
-	for { // until it listens
-		got, err = client.Read(t.Context(), &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: "group:a"}})
-		if err == nil || t.Context().Err() != nil {
-			break
-		}
-	}
+	req := &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: "group:a"}}
+	got, err := client.Read(t.Context(), req, grpc.WaitForReady(true))
 	if err != nil || !got.GetEntitlement().GetAssignable() {
 		t.Fatalf("%v, %v", got, err)
 	}

@@ -427,8 +427,12 @@ func TestSlowTakesItsTimeAndGivesUpInTime(t *testing.T) {
 	got, err := r.Apply(t.Context(), &connectorv1.ApplyRequest{
 		Marker: "n", NotAfter: timestamppb.New(time.Now().Add(10 * time.Millisecond)), Steps: []*connectorv1.Step{set(opCreate, map[string]string{"login": "ned"})},
 	})
-	if err != nil || got.GetResults()[0].GetOutcome() != connectorv1.Outcome_OUTCOME_FAILED {
+	outcome := got.GetResults()[0].GetOutcome() // not even attempted, on a very busy machine
+	if err != nil || outcome != connectorv1.Outcome_OUTCOME_FAILED && outcome != connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED {
 		t.Errorf("%v, %v: what outlasted not_after was not done, and that is known", got, err)
+	}
+	if found := read(t, r, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: "n"}}); len(found.GetAccounts()) != 0 {
+		t.Errorf("it was done: %v", found)
 	}
 }
 
