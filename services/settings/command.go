@@ -12,7 +12,8 @@ import (
 const defaultFile = "tenure.yaml"
 
 // Command reads the command line of a process that is one service, like `hr-ingest -c tenure.yaml [--check]`, and the
-// file that it names. more may add flags; nil: there are none. With check the process does nothing else.
+// file that it names. more may add flags; nil: there are none. With --check
+// everything in the file is checked, and the process should do nothing else.
 func Command(service string, args []string, more func(*flag.FlagSet)) (s *Settings, check bool, err error) {
 	flags := flag.NewFlagSet(service, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -33,5 +34,8 @@ func Command(service string, args []string, more func(*flag.FlagSet)) (s *Settin
 	if s, err = Load(*file); err != nil {
 		return nil, false, err
 	}
-	return s, check, nil
+	if check {
+		return s, true, s.Check()
+	}
+	return s, false, nil
 }

@@ -1,9 +1,11 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/tenurehq/tenure/services/audit"
@@ -11,7 +13,9 @@ import (
 	"github.com/tenurehq/tenure/services/ingest"
 	"github.com/tenurehq/tenure/services/ingest/mapping"
 	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
+	"github.com/tenurehq/tenure/services/ingest/username"
 	"github.com/tenurehq/tenure/services/policy"
+	"github.com/tenurehq/tenure/services/policy/model"
 	"github.com/tenurehq/tenure/services/provision"
 )
 
@@ -104,10 +108,13 @@ func (s *Settings) Check() error {
 		return err
 	}
 	if err := in.Validate(); err != nil {
-		return s.Errorf("", "%v", err)
+		return s.keyed("", err)
+	}
+	if _, err := username.Compile(in.UserName); err != nil {
+		return s.keyed("people", err)
 	}
 	if err := s.Policy().Validate(); err != nil {
-		return s.Errorf("applications", "%v", err)
+		return s.keyed("", err)
 	}
 	for i, app := range s.Applications {
 		cfg, err := s.Connector(app)
@@ -115,8 +122,27 @@ func (s *Settings) Check() error {
 			return err
 		}
 		if err := cfg.Validate(); err != nil {
-			return s.Errorf(fmt.Sprintf("applications[%d]", i), "%v", err)
+			return s.keyed(fmt.Sprintf("applications[%d]", i), err)
 		}
 	}
 	return nil
+}
+
+// keyText is an error's text that begins with the key it is about, as services write them.
+var keyText = regexp.MustCompile(`^([a-z0-9_]+(?:\[\d+\])?(?:\.[A-Za-z0-9_-]+(?:\[\d+\])?)*): (?s:(.+))$`)
+
+// keyed points an error of a service's part, below the key within, at its place in the file.
+func (s *Settings) keyed(within string, err error) error {
+	var problems model.Problems
+	if errors.As(err, &problems) && len(problems) > 0 { // CEL of accounts: the first one, as everywhere
+		return s.Errorf(problems[0].Key, "%s", problems[0].What)
+	}
+	key, what := "", err.Error()
+	if found := keyText.FindStringSubmatch(what); found != nil {
+		key, what = found[1], found[2]
+	}
+	if within != "" && key != "" {
+		within += "."
+	}
+	return s.Errorf(within+key, "%s", what)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"regexp"
@@ -27,12 +28,13 @@ var (
 	laterKinds = []string{"bamboohr", "hibob", "scim", "roster"}
 	builtIn    = []string{"postgres", "demo", "remote"}
 	laterConns = []string{"ldap", "scim"}
+	levels     = []string{"debug", "info", "warn", "error"}
 	enforces   = []string{"observe", "add", "own", "full"}
 	adopts     = []string{"never", "correlated"}
 )
 
 func (s *Settings) validate() error {
-	for _, check := range []func() error{s.later, s.network, s.certificates, s.peers, s.operators, s.audit, s.people, s.sources, s.applications} {
+	for _, check := range []func() error{s.process, s.network, s.certificates, s.peers, s.operators, s.audit, s.people, s.sources, s.applications} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -40,7 +42,12 @@ func (s *Settings) validate() error {
 	return nil
 }
 
-func (s *Settings) later() error {
+func (s *Settings) process() error {
+	if s.LogLevel != "" {
+		if err := s.oneOf("log_level", s.LogLevel, levels); err != nil {
+			return err
+		}
+	}
 	if !s.Brake.Empty() {
 		return s.Errorf("brake", "not built yet: every generation is released")
 	}
@@ -267,12 +274,14 @@ func (s *Settings) applications() error {
 				return check
 			}
 		}
-		for attribute, text := range app.Account {
-			if attribute == "" || text == "" {
-				return s.Errorf(key+".account", "attribute %q: neither it nor its expression may be empty", attribute)
+		for _, attribute := range slices.Sorted(maps.Keys(app.Account)) {
+			if app.Account[attribute] == "" {
+				return s.Errorf(key+".account."+attribute, "an expression is needed")
 			}
 		}
 		switch {
+		case app.Environment != "" && !name.MatchString(app.Environment):
+			return s.Errorf(key+".environment", "%q is not of the form [a-z0-9-]{1,40}", app.Environment)
 		case app.Connector == "remote" && app.Address == "":
 			return s.Errorf(key+".address", "needed: where the remote connector is")
 		case app.Connector != "remote" && app.Address != "":
