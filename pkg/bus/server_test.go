@@ -1,6 +1,7 @@
 package bus_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -93,19 +94,21 @@ func TestAServiceMayDoItsOwnWorkAndNoMore(t *testing.T) {
 	receive(t, got, "its own event")
 
 	js := bus.JetStream(b)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // what is not permitted is not answered
+	t.Cleanup(cancel)
 	forged := bus.NewEvent(bus.AccessSubject(eventv1.Lane_LANE_NORMAL, "code", "p1"), &eventv1.Access{}, bus.Cause{})
 	for name, do := range map[string]func() error{
-		"publish policy's events": func() error { _, err := js.Publish(t.Context(), forged.Subject, forged.Data); return err },
-		"delete the stream":       func() error { return js.DeleteStream(t.Context(), "TENURE") },
+		"publish policy's events": func() error { _, err := js.Publish(ctx, forged.Subject, forged.Data); return err },
+		"delete the stream":       func() error { return js.DeleteStream(ctx, "TENURE") },
 		"change the stream": func() error {
-			_, err := js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "TENURE", Subjects: []string{"tenure.>"}})
+			_, err := js.UpdateStream(ctx, jetstream.StreamConfig{Name: "TENURE", Subjects: []string{"tenure.>"}})
 			return err
 		},
 		"make another stream": func() error {
-			_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}})
+			_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"other"}})
 			return err
 		},
-		"delete a durable": func() error { return js.DeleteConsumer(t.Context(), "TENURE", "provision-code-normal") },
+		"delete a durable": func() error { return js.DeleteConsumer(ctx, "TENURE", "provision-code-normal") },
 	} {
 		t.Run("may not "+name, func(t *testing.T) {
 			t.Parallel()

@@ -28,3 +28,11 @@ func Move(tb testing.TB, o *Outbox) int {
 	}
 	return len(heads)
 }
+
+// Ask asks audit now.
+func Ask(tb testing.TB, o *Outbox) {
+	tb.Helper()
+	if err := o.ask(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+}
