@@ -1,0 +1,166 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/tenurehq/tenure/pkg/fault"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+)
+
+// importBatch rows are handed in at a time: the largest delivery there is.
+const importBatch = 1000
+
+func newImport(c *client) *cobra.Command {
+	return &cobra.Command{
+		Use:   "import SOURCE FILE.csv",
+		Short: "Feed people from a CSV file; safe to repeat",
+		Long: `Import hands the rows of a CSV file to a source of kind csv, as records: the header names the fields of a record
+(external_id, status, given_name, …, attributes.NAME), each row is one person. The same rows again have no second effect.
+A row that cannot be understood is held and listed; the others go in.`,
+		Example: "  tenure import acme-csv people.csv\n  tenure import acme-csv - < people.csv",
+		Args:    cobra.ExactArgs(2),
+		RunE: c.run(func(s *session) error {
+			in, size := io.Reader(os.Stdin), int64(-1)
+			if name := s.args[1]; name != "-" {
+				file, err := os.Open(name)
+				if err != nil {
+					return fault.New(fault.Usage, "%v", err)
+				}
+				defer func() { _ = file.Close() }() // only read
+				if info, err := file.Stat(); err == nil {
+					size = info.Size()
+				}
+				in = file
+			}
+			bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(s.progress), progressbar.OptionShowBytes(true),
+				progressbar.OptionSetDescription("import"), progressbar.OptionClearOnFinish())
+			counted := progressbar.NewReader(in, bar)
+			im := &importer{session: s, source: s.args[0]}
+			err := im.file(&counted)
+			_ = bar.Finish() // a bar that cannot be drawn is no failure
+			if err != nil {
+				return err
+			}
+			return im.report()
+		}),
+	}
+}
+
+// importer turns rows into records and hands them in, a batch at a time.
+type importer struct {
+	*session
+	source  string
+	head    []string
+	records []string
+	rows    int // read so far
+	held    []*peoplev1.ItemResult
+	taken   int
+}
+
+func (im *importer) file(in io.Reader) error {
+	reader := csv.NewReader(in)
+	reader.ReuseRecord = true
+	head, err := reader.Read()
+	if err != nil {
+		return fault.New(fault.Invalid, "read the header: %v", err)
+	}
+	im.head = append([]string(nil), head...)
+	im.head[0] = strings.TrimPrefix(im.head[0], "\ufeff")
+	for {
+		row, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return im.hand()
+		}
+		if err != nil {
+			return fault.New(fault.Invalid, "%v; the %d rows before it are in", err, im.taken+len(im.held))
+		}
+		record, err := im.record(row)
+		if err != nil {
+			return err
+		}
+		im.records = append(im.records, record)
+		im.rows++
+		if len(im.records) == importBatch {
+			if err := im.hand(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// record is a row as JSON; empty cells are left out, attributes.NAME columns become attributes.
+func (im *importer) record(row []string) (string, error) {
+	record, attributes := map[string]any{}, map[string]string{}
+	for i, name := range im.head {
+		if row[i] == "" {
+			continue
+		}
+		if attribute, ok := strings.CutPrefix(name, "attributes."); ok {
+			attributes[attribute] = row[i]
+		} else {
+			record[name] = row[i]
+		}
+	}
+	if len(attributes) > 0 {
+		record["attributes"] = attributes
+	}
+	raw, err := json.Marshal(record)
+	if err != nil {
+		return "", fmt.Errorf("row %d: %w", im.rows+1, err)
+	}
+	return string(raw), nil
+}
+
+// hand gives the batch to ingest. Its key is the digest of its records, so the same rows are the same delivery.
+func (im *importer) hand() error {
+	if len(im.records) == 0 {
+		return nil
+	}
+	digest := sha256.New()
+	for _, record := range im.records {
+		digest.Write([]byte(record))
+		digest.Write([]byte{'\n'})
+	}
+	first := im.rows - len(im.records)
+	answer, err := im.people.Submit(im.ctx, &peoplev1.SubmitRequest{
+		Source: im.source, Key: "csv-" + hex.EncodeToString(digest.Sum(nil)), RecordsJson: im.records,
+	})
+	if err != nil {
+		return fmt.Errorf("rows %d to %d (run it again, what is in has no second effect): %w", first+1, im.rows, err)
+	}
+	for _, item := range answer.GetItems() {
+		if item.GetHeld() == "" {
+			im.taken++
+			continue
+		}
+		item.Item += uint32(first) //nolint:gosec // rows of a file that was read
+		im.held = append(im.held, item)
+	}
+	im.records = im.records[:0]
+	return nil
+}
+
+func (im *importer) report() error {
+	if im.out.json {
+		return im.out.document(many("held", im.held), part{"taken", func() (json.RawMessage, error) { return json.RawMessage(fmt.Sprint(im.taken)), nil }})
+	}
+	im.out.line("%d rows taken, %d held", im.taken, len(im.held))
+	for _, item := range im.held {
+		im.out.line("  row %d (%s): %s", item.GetItem()+1, clean(item.GetExternalId()), clean(item.GetHeld()))
+	}
+	if len(im.held) > 0 {
+		im.out.line("see them: tenure deliveries list --held")
+	}
+	return nil
+}
