@@ -56,29 +56,6 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// Each example is one that a process starts with.
-func TestEveryExampleIsAccepted(t *testing.T) {
-	t.Parallel()
-	examples, err := filepath.Glob("../../deploy/config/*.yaml")
-	if err != nil || len(examples) < 2 {
-		t.Fatalf("examples: %v, %v", examples, err)
-	}
-	dir := folder(t)
-	for _, example := range examples {
-		content, err := os.ReadFile(example)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, filepath.Base(example))
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := settings.Command("ingest", []string{"-c", path, "--check"}, nil); err != nil {
-			t.Errorf("%s: %v", filepath.Base(example), err)
-		}
-	}
-}
-
 // app and src are an application and a source to which one more key is added.
 const (
 	app = "applications:\n  - {name: wiki, connector: demo, owner: o}\n  - name: code\n    owner: o\n    connector: demo\n    "
