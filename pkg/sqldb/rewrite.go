@@ -7,6 +7,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+
+	"github.com/tenurehq/tenure/pkg/sqldb/internal/sqltext"
 )
 
 // target is what a migration is rewritten for.
@@ -156,7 +158,7 @@ func rewriteTypes(text, engine string) string {
 		creates, defines bool
 	)
 	for rest := text; rest != ""; {
-		token := nextToken(rest)
+		token := sqltext.Next(rest)
 		rest = rest[len(token):]
 		switch {
 		case token == ";":
@@ -164,7 +166,7 @@ func rewriteTypes(text, engine string) string {
 				out.WriteString(" STRICT")
 			}
 			words, last, creates, defines = nil, "", false, false
-		case isWord(token):
+		case sqltext.IsWord(token):
 			if len(words) < 2 {
 				words = append(words, strings.ToUpper(token))
 				if len(words) == 2 && words[1] == "TABLE" {
@@ -192,33 +194,4 @@ func typeOn(engine, word string) string {
 		return "BLOB"
 	}
 	return word
-}
-
-// nextToken cuts one word, string, quoted name, comment, or other character from the beginning of text.
-func nextToken(text string) string {
-	until := func(end string, from int) string {
-		if at := strings.Index(text[from:], end); at >= 0 {
-			return text[:from+at+len(end)]
-		}
-		return text
-	}
-	switch {
-	case strings.HasPrefix(text, "--"):
-		return until("\n", 2)
-	case strings.HasPrefix(text, "/*"):
-		return until("*/", 2)
-	case text[0] == '\'', text[0] == '"':
-		return until(text[:1], 1) // a doubled quote inside just makes two tokens
-	}
-	n := 0
-	for n < len(text) && isWordByte(text[n]) {
-		n++
-	}
-	return text[:max(n, 1)]
-}
-
-func isWord(token string) bool { return isWordByte(token[0]) }
-
-func isWordByte(c byte) bool {
-	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
