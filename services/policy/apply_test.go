@@ -123,7 +123,7 @@ func TestADiffSaysWhoWouldGainAndLoseWhatAndChangesNothing(t *testing.T) {
 		warnings := strings.Join(last.GetWarnings(), "\n")
 		for _, want := range []string{
 			"role researcher cannot be decided for 2 people", "maintainers of code is not in the catalogue: unclassified",
-			"test failed: roles.yaml:15:tests[0]: has an account in wiki, which is not expected",
+			"test failed: roles.yaml:14:tests[0]: has an account in wiki, which is not expected",
 		} {
 			if !strings.Contains(warnings, want) {
 				t.Errorf("warnings:\n%s\nwant one with: %s", warnings, want)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/outbox"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
@@ -365,9 +366,9 @@ func TestAnEventThatIsNoLifecycleIsParkedAndStopsNothing(t *testing.T) {
 		w.say(normal, eventv1.LifecycleKind_LIFECYCLE_KIND_JOINER, person(active, "d008"))
 		h.access(2)
 		until(t, "the event is parked", func() bool {
-			var count int64
-			err := w.db.QueryRow(t.Context(), "SELECT COUNT(*) FROM parked").Scan(&count)
-			return err == nil && count == 1
+			parked := &stream[eventv1.ParkedResponse]{ctx: t.Context()}
+			err := outbox.NewEventLog(s.Outbox()).Parked(&eventv1.ParkedRequest{}, parked)
+			return err == nil && len(parked.sent) == 1 && parked.sent[0].GetEvent().GetId() == bad.ID
 		})
 	})
 }

@@ -66,7 +66,7 @@ func (c Config) accounts() (*model.AccountMapping, error) {
 
 // Deps are policy's collaborators.
 type Deps struct {
-	DB     *sqldb.DB // opened with outbox.Migrations and Migrations
+	DB     *sqldb.DB // with Migrations
 	Bus    *bus.Bus
 	People peoplev1.PeopleServiceClient
 	// Recorded asks audit for the highest gap-free seq of an origin it has recorded, and how far it is behind.
@@ -76,8 +76,10 @@ type Deps struct {
 	Now      func() time.Time      // the instant that is stored; nil: time.Now
 }
 
-// Migrations are policy's own tables; its database needs outbox.Migrations too.
-func Migrations() sqldb.Migrations { return store.Migrations() }
+// Migrations are what Deps.DB must have run.
+func Migrations() []sqldb.Migrations {
+	return []sqldb.Migrations{store.Migrations(), outbox.Migrations}
+}
 
 // Service is policy. Its methods may be called concurrently.
 type Service struct {

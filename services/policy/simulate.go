@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/tenurehq/tenure/pkg/fault"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
@@ -59,46 +61,70 @@ func (s *Service) simulate(
 		if err != nil {
 			return nil, fault.FromStatus(err)
 		}
-		var diffs []*accessv1.PersonDiff
-		for _, p := range batch.GetPeople() {
-			if d := sim.person(p); d != nil {
-				diffs = append(diffs, d)
-			}
-		}
+		diffs := sim.batch(batch.GetPeople())
 		if err := tell(sim, diffs); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// person returns what one person would gain and lose, nil when nothing. What the current model gives stands in for
-// what was decided before, so that a rule that errs in the proposed one counts as taking nothing away.
-func (sim *simulation) person(p *peoplev1.Person) *accessv1.PersonDiff {
-	sim.done++
-	person := personOf(p)
-	var before decide.Decision
-	if sim.current != nil {
-		before = decide.Decide(*sim.current, person, nil)
+// batch decides about people, on every core, and returns who would gain or lose something.
+func (sim *simulation) batch(people []*peoplev1.Person) []*accessv1.PersonDiff {
+	outcomes := make([]outcome, len(people))
+	var wait sync.WaitGroup
+	cores := runtime.GOMAXPROCS(0)
+	for core := range cores {
+		wait.Go(func() {
+			for i := core; i < len(people); i += cores {
+				outcomes[i] = sim.person(personOf(people[i]))
+			}
+		})
 	}
-	after := decide.Decide(sim.proposed, person, before.Access)
-	for _, e := range after.Errors {
-		if e.Role != "" {
-			sim.erring[e.Role]++
+	wait.Wait()
+	var diffs []*accessv1.PersonDiff
+	for i, o := range outcomes {
+		sim.done++
+		for _, role := range o.erring {
+			sim.erring[role]++
+		}
+		if len(o.gains) > 0 {
+			sim.gaining++
+		}
+		if len(o.loses) > 0 {
+			sim.losing++
+		}
+		if len(o.gains)+len(o.loses) > 0 {
+			diffs = append(diffs, &accessv1.PersonDiff{
+				PersonId: people[i].GetId(), UserName: people[i].GetUserName(),
+				Gains: refsToProto(o.gains), Loses: refsToProto(o.loses),
+			})
 		}
 	}
-	gains, loses := decide.Diff(before.Access, after.Access)
-	if len(gains) > 0 {
-		sim.gaining++
+	return diffs
+}
+
+// outcome is what a proposed model would do to one person.
+type outcome struct {
+	gains, loses []model.Ref
+	erring       []string // roles
+}
+
+// person may be called concurrently. What the current model gives stands in for what was decided before, so that a
+// rule that errs in the proposed one counts as taking nothing away.
+func (sim *simulation) person(p *model.Person) outcome {
+	var before decide.Decision
+	if sim.current != nil {
+		before = decide.Decide(*sim.current, p, nil)
 	}
-	if len(loses) > 0 {
-		sim.losing++
+	after := decide.Decide(sim.proposed, p, before.Access)
+	var o outcome
+	o.gains, o.loses = decide.Diff(before.Access, after.Access)
+	for _, e := range after.Errors {
+		if e.Role != "" {
+			o.erring = append(o.erring, e.Role)
+		}
 	}
-	if len(gains)+len(loses) == 0 {
-		return nil
-	}
-	return &accessv1.PersonDiff{
-		PersonId: p.GetId(), UserName: p.GetUserName(), Gains: refsToProto(gains), Loses: refsToProto(loses),
-	}
+	return o
 }
 
 // warnings are what an author should know and what does not keep a model from being applied.

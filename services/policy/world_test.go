@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/bus/bustest"
-	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/rpc"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -71,7 +71,7 @@ func config() policy.Config {
 
 // world is policy with a database, a bus and an ingest that knows what it is told.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	db     *sqldb.DB
 	bus    *bus.Bus
 	people *people
@@ -81,32 +81,38 @@ type world struct {
 
 func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
-	sqltest.Run(t, []sqldb.Migrations{outbox.Migrations(), policy.Migrations()}, func(t *testing.T, db *sqldb.DB) {
-		p := &people{known: map[string]*peoplev1.Person{}}
-		local := rpc.NewLocal(zaptest.NewLogger(t), func(r grpc.ServiceRegistrar) { peoplev1.RegisterPeopleServiceServer(r, p) })
-		background(t, local.Serve)
-		conn, err := local.Dial("policy")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		test(t, &world{t: t, db: db, bus: bustest.New(t), people: p, client: peoplev1.NewPeopleServiceClient(conn)})
+	sqltest.Run(t, policy.Migrations(), func(t *testing.T, db *sqldb.DB) { test(t, newWorld(t, db)) })
+}
+
+func newWorld(tb testing.TB, db *sqldb.DB) *world {
+	tb.Helper()
+	w := &world{t: tb, db: db, bus: bustest.New(tb), people: &people{known: map[string]*peoplev1.Person{}}}
+	local := rpc.NewLocal(zaptest.NewLogger(tb), func(r grpc.ServiceRegistrar) {
+		peoplev1.RegisterPeopleServiceServer(r, w.people)
 	})
+	background(tb, local.Serve)
+	conn, err := local.Dial("policy")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close() })
+	w.client = peoplev1.NewPeopleServiceClient(conn)
+	return w
 }
 
 // background runs tasks until the test ends or stop is called.
-func background(t *testing.T, tasks ...run.Task) (stop func()) {
-	t.Helper()
+func background(tb testing.TB, tasks ...run.Task) (stop func()) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- run.All(ctx, tasks...) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("a task failed: %v", err)
+			tb.Errorf("a task failed: %v", err)
 		}
 	})
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return stop
 }
 
@@ -200,7 +206,7 @@ func (w *world) show(s *policy.Service, id string) map[string]string {
 
 // heard collects the access and model events on the bus.
 type heard struct {
-	t      *testing.T
+	t      testing.TB
 	events chan bus.Event
 }
 
@@ -279,6 +285,8 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+var errAway = errors.New("ingest is away")
+
 // people is an ingest that knows what it was told.
 type people struct {
 	peoplev1.UnimplementedPeopleServiceServer
@@ -309,20 +317,26 @@ func (s *people) all() ([]*peoplev1.Person, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.away {
-		return nil, errors.New("ingest is away")
+		return nil, errAway
 	}
 	return slices.SortedFunc(maps.Values(s.known), func(a, b *peoplev1.Person) int {
-		return slices.Compare([]byte(a.GetUserName()), []byte(b.GetUserName()))
+		return strings.Compare(a.GetUserName(), b.GetUserName())
 	}), nil
 }
 
 func (s *people) GetPeople(_ context.Context, r *peoplev1.GetPeopleRequest) (*peoplev1.GetPeopleResponse, error) {
-	all, err := s.all()
-	if err != nil {
-		return nil, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.away {
+		return nil, errAway
 	}
-	found := slices.DeleteFunc(all, func(p *peoplev1.Person) bool { return !slices.Contains(r.GetIds(), p.GetId()) })
-	return &peoplev1.GetPeopleResponse{People: found}, nil
+	response := &peoplev1.GetPeopleResponse{}
+	for _, id := range r.GetIds() {
+		if p, ok := s.known[id]; ok {
+			response.People = append(response.People, p)
+		}
+	}
+	return response, nil
 }
 
 func (s *people) Versions(_ *peoplev1.VersionsRequest, stream grpc.ServerStreamingServer[peoplev1.VersionsResponse]) error {

@@ -81,11 +81,11 @@ func TestDecisionsAreAsTheGoldenCasesSay(t *testing.T) {
 	}
 }
 
-func rules(t testing.TB, c golden) decide.Rules {
-	t.Helper()
+func rules(tb testing.TB, c golden) decide.Rules {
+	tb.Helper()
 	m, err := model.Load([]model.File{{Name: "model.yaml", Content: []byte(c.Given.Model)}}, c.Given.Applications)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var applications []model.Application
 	for _, name := range c.Given.Applications {
@@ -93,13 +93,13 @@ func rules(t testing.TB, c golden) decide.Rules {
 	}
 	accounts, err := model.NewAccountMapping(applications)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return decide.Rules{Model: m, Accounts: accounts}
 }
 
-func person(t testing.TB, c golden) *model.Person {
-	t.Helper()
+func person(tb testing.TB, c golden) *model.Person {
+	tb.Helper()
 	p := &model.Person{Attributes: c.Given.Attributes}
 	into := map[string]*string{
 		"status": &p.Status, "department": &p.Department, "title": &p.Title, "email": &p.Email, "user_name": &p.UserName,
@@ -107,22 +107,22 @@ func person(t testing.TB, c golden) *model.Person {
 	}
 	for name, value := range c.Given.Person {
 		if into[name] == nil {
-			t.Fatalf("golden cases know no field %q of a person", name)
+			tb.Fatalf("golden cases know no field %q of a person", name)
 		}
 		*into[name] = value
 	}
 	return p
 }
 
-func standing(t testing.TB, c golden) map[string]decide.Access {
-	t.Helper()
+func standing(tb testing.TB, c golden) map[string]decide.Access {
+	tb.Helper()
 	found := map[string]decide.Access{}
 	for app, g := range c.Given.Standing {
 		a := decide.Access{State: states[g.State], Account: g.Account}
 		for _, why := range g.Why {
 			entitlement, by, ok := strings.Cut(why, " <- ")
 			if !ok {
-				t.Fatalf("%q is not `entitlement <- role`", why)
+				tb.Fatalf("%q is not `entitlement <- role`", why)
 			}
 			words := strings.Fields(by)
 			entitlement = strings.TrimPrefix(entitlement, "account")

@@ -21,15 +21,15 @@ roles:
   - {name: per-department, for_each: {d: "[person.department]"}, members: d != "", grants: [{app: wiki, entitlement: "dept-${d}"}]}
 `
 
-func companyRules(t testing.TB) decide.Rules {
-	t.Helper()
+func companyRules(tb testing.TB) decide.Rules {
+	tb.Helper()
 	var c golden
 	c.Given.Model = company
 	c.Given.Applications = []string{"wiki", "code", "warehouse"}
 	c.Given.Accounts = map[string]map[string]string{
 		"wiki": {"mail": "person.email"}, "code": {"cost": `person.attributes["cost"]`},
 	}
-	return rules(t, c)
+	return rules(tb, c)
 }
 
 func anyPerson(t *rapid.T) *model.Person {

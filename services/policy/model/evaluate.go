@@ -2,7 +2,6 @@ package model
 
 import (
 	"slices"
-	"sort"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -65,7 +64,7 @@ func (m *Model) Evaluate(p *Person) ([]Grant, []RuleError) {
 		}
 		grants = append(grants, given...)
 	}
-	sort.Slice(grants, func(i, j int) bool { return grants[i].compare(grants[j]) < 0 })
+	slices.SortFunc(grants, Grant.compare)
 	return grants, errs
 }
 

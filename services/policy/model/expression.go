@@ -146,34 +146,28 @@ func misuses(ast *cel.Ast) []mistake {
 	isPerson := func(e celast.Expr) bool {
 		return e.Kind() == celast.IdentKind && e.AsIdent() == "person"
 	}
-	celast.PreOrderVisit(ast.NativeRep().Expr(), celast.NewExprVisitor(func(e celast.Expr) {
-		switch e.Kind() {
-		case celast.SelectKind:
-			operand := e.AsSelect().Operand()
-			if !isPerson(operand) {
-				return
-			}
-			selected[operand.ID()] = true
+	visit := func(e celast.Expr) {
+		if e.Kind() == celast.SelectKind && isPerson(e.AsSelect().Operand()) {
+			selected[e.AsSelect().Operand().ID()] = true
 			if e.AsSelect().IsTestOnly() {
 				say(e, `every field of person is always present: compare it with ""`)
 			}
-		case celast.CallKind:
-			// person.?field and person[?"field"] reach the field by a call.
-			if args := e.AsCall().Args(); e.AsCall().FunctionName() == operators.OptSelect && isPerson(args[0]) {
-				selected[args[0].ID()] = true
-			}
-		case celast.StructKind:
-			say(e, "objects cannot be made here")
-		case celast.ComprehensionKind:
-			if e.AsComprehension().IterVar() == "person" {
-				say(e, "person means the person: give this variable another name")
-			}
-		case celast.IdentKind:
-			if isPerson(e) && !selected[e.ID()] {
-				say(e, "person can only be used by its fields, like person.department")
-			}
 		}
-	}))
+		// person.?field reaches the field by a call.
+		if e.Kind() == celast.CallKind && e.AsCall().FunctionName() == operators.OptSelect && isPerson(e.AsCall().Args()[0]) {
+			selected[e.AsCall().Args()[0].ID()] = true
+		}
+		if e.Kind() == celast.StructKind {
+			say(e, "objects cannot be made here")
+		}
+		if e.Kind() == celast.ComprehensionKind && e.AsComprehension().IterVar() == "person" {
+			say(e, "person means the person: give this variable another name")
+		}
+		if isPerson(e) && !selected[e.ID()] {
+			say(e, "person can only be used by its fields, like person.department")
+		}
+	}
+	celast.PreOrderVisit(ast.NativeRep().Expr(), celast.NewExprVisitor(visit))
 	return found
 }
 

@@ -17,7 +17,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"sort"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -217,15 +216,7 @@ func (m *Model) Unclassified() []Ref {
 			}
 		}
 	}
-	sort.Slice(found, func(i, j int) bool { return found[i].less(found[j]) })
-	return slices.Compact(found)
-}
-
-func (r Ref) less(other Ref) bool {
-	if r.Application != other.Application {
-		return r.Application < other.Application
-	}
-	return r.Entitlement < other.Entitlement
+	return sortedRefs(found)
 }
 
 var (

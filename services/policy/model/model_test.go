@@ -13,11 +13,11 @@ import (
 
 var applications = []string{"wiki", "code", "warehouse"}
 
-func load(t testing.TB, text string) *model.Model {
-	t.Helper()
+func load(tb testing.TB, text string) *model.Model {
+	tb.Helper()
 	m, err := model.Load([]model.File{{Name: "roles.yaml", Content: []byte(text)}}, applications)
 	if err != nil {
-		t.Fatalf("a good model was refused:\n%v", err)
+		tb.Fatalf("a good model was refused:\n%v", err)
 	}
 	return m
 }
@@ -60,57 +60,105 @@ tests:
 func TestEveryProblemOfAModelIsReportedAtItsPlaceAtOnce(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct{ text, want string }{
-		"unknown key of a role": {"roles:\n  - name: a\n    member: \"true\"\n    members: \"true\"\n    grants: [{app: wiki}]\n",
-			"m.yaml:3:roles[0].member: unknown key; known are name, members, for_each, grants"},
+		"unknown key of a role": {
+			"roles:\n  - name: a\n    member: \"true\"\n    members: \"true\"\n    grants: [{app: wiki}]\n",
+			"m.yaml:3:roles[0].member: unknown key; known are name, members, for_each, grants",
+		},
 		"unknown top-level key": {"role: []\n", "m.yaml:1:role: unknown key; known are entitlements, roles, tests"},
-		"duplicate role": {"roles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n",
-			`m.yaml:3:roles[1].name: role "a" stands in m.yaml:2 already`},
-		"unknown application": {"roles:\n  - name: a\n    members: \"true\"\n    grants:\n      - app: wikki\n",
-			`m.yaml:5:roles[0].grants[0].app: unknown application "wikki"; configured are wiki, code, warehouse`},
-		"CEL syntax": {"roles:\n  - name: a\n    members: person.department ==\n    grants: [{app: wiki}]\n",
-			"m.yaml:3:roles[0].members: column 21 of the expression: Syntax error: mismatched input '<EOF>'"},
-		"CEL field": {"roles:\n  - name: a\n    members: person.departmnt == \"x\"\n    grants: [{app: wiki}]\n",
-			"m.yaml:3:roles[0].members: column 7 of the expression: undefined field 'departmnt'"},
-		"CEL in a block is counted by the lines of the file": {"roles:\n  - name: a\n    members: |\n      person.status == \"active\" &&\n      person.nme == \"\"\n    grants: [{app: wiki}]\n",
-			"m.yaml:5:roles[0].members: column 7 of the expression: undefined field 'nme'"},
-		"CEL type": {"roles:\n  - name: a\n    members: person.department\n    grants: [{app: wiki}]\n",
-			"m.yaml:3:roles[0].members: must give true or false, not text"},
-		"has() of a field": {"roles:\n  - name: a\n    members: has(person.title)\n    grants: [{app: wiki}]\n",
-			`m.yaml:3:roles[0].members: column 4 of the expression: every field of person is always present: compare it with ""`},
-		"person as a whole": {"roles:\n  - name: a\n    members: \"[person] == [person]\"\n    grants: [{app: wiki}]\n",
-			"person can only be used by its fields"},
-		"a clock": {"roles:\n  - name: a\n    members: now > timestamp(person.start_date)\n    grants: [{app: wiki}]\n",
-			"undeclared reference to 'now'"},
-		"nested loops": {"roles:\n  - name: a\n    members: '[\"a\"].exists(x, [\"b\"].exists(y, x == y))'\n    grants: [{app: wiki}]\n",
-			"comprehension exceeds nesting limit"},
-		"bad regular expression": {"roles:\n  - name: a\n    members: person.title.matches(\"(\")\n    grants: [{app: wiki}]\n",
-			"invalid matches argument"},
-		"no grants": {"roles:\n  - name: a\n    members: \"true\"\n    grants: []\n",
-			"m.yaml:4:roles[0].grants: is empty"},
+		"duplicate role": {
+			"roles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n",
+			`m.yaml:3:roles[1].name: role "a" stands in m.yaml:2 already`,
+		},
+		"unknown application": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants:\n      - app: wikki\n",
+			`m.yaml:5:roles[0].grants[0].app: unknown application "wikki"; configured are wiki, code, warehouse`,
+		},
+		"CEL syntax": {
+			"roles:\n  - name: a\n    members: person.department ==\n    grants: [{app: wiki}]\n",
+			"m.yaml:3:roles[0].members: column 21 of the expression: Syntax error: mismatched input '<EOF>'",
+		},
+		"CEL field": {
+			"roles:\n  - name: a\n    members: person.departmnt == \"x\"\n    grants: [{app: wiki}]\n",
+			"m.yaml:3:roles[0].members: column 7 of the expression: undefined field 'departmnt'",
+		},
+		"CEL in a block is counted by the lines of the file": {
+			"roles:\n  - name: a\n    members: |\n      person.status == \"active\" &&\n      person.nme == \"\"\n    grants: [{app: wiki}]\n",
+			"m.yaml:5:roles[0].members: column 7 of the expression: undefined field 'nme'",
+		},
+		"CEL type": {
+			"roles:\n  - name: a\n    members: person.department\n    grants: [{app: wiki}]\n",
+			"m.yaml:3:roles[0].members: must give true or false, not text",
+		},
+		"has() of a field": {
+			"roles:\n  - name: a\n    members: has(person.title)\n    grants: [{app: wiki}]\n",
+			`m.yaml:3:roles[0].members: column 4 of the expression: every field of person is always present: compare it with ""`,
+		},
+		"person as a whole": {
+			"roles:\n  - name: a\n    members: \"[person] == [person]\"\n    grants: [{app: wiki}]\n",
+			"person can only be used by its fields",
+		},
+		"a clock": {
+			"roles:\n  - name: a\n    members: now > timestamp(person.start_date)\n    grants: [{app: wiki}]\n",
+			"undeclared reference to 'now'",
+		},
+		"nested loops": {
+			"roles:\n  - name: a\n    members: '[\"a\"].exists(x, [\"b\"].exists(y, x == y))'\n    grants: [{app: wiki}]\n",
+			"comprehension exceeds nesting limit",
+		},
+		"bad regular expression": {
+			"roles:\n  - name: a\n    members: person.title.matches(\"(\")\n    grants: [{app: wiki}]\n",
+			"invalid matches argument",
+		},
+		"no grants": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants: []\n",
+			"m.yaml:4:roles[0].grants: is empty",
+		},
 		"grants missing":  {"roles:\n  - name: a\n    members: \"true\"\n", "m.yaml:2:roles[0]: grants is missing"},
 		"members missing": {"roles:\n  - name: a\n    grants: [{app: wiki}]\n", "m.yaml:2:roles[0]: members is missing"},
-		"bad role name": {"roles:\n  - {name: \"a b\", members: \"true\", grants: [{app: wiki}]}\n",
-			`m.yaml:2:roles[0].name: "a b" is not a name`},
-		"number as entitlement": {"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: 4711}]\n",
-			"m.yaml:4:roles[0].grants[0].entitlement: must be text, not a number: put it in quotes"},
-		"empty entitlement": {"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"\"}]\n",
-			"m.yaml:4:roles[0].grants[0].entitlement: is empty"},
-		"control character": {"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"a\\nb\"}]\n",
-			"has a control character"},
-		"unknown value in an entitlement": {"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"g-${d}\"}]\n",
-			"has ${d}, and the role has no for_each"},
-		"for_each of text": {"roles:\n  - name: a\n    for_each: {d: person.department}\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"g-${d}\"}]\n",
-			"m.yaml:3:roles[0].for_each.d: must give a list of texts, not text"},
-		"for_each named person": {"roles:\n  - name: a\n    for_each: {person: \"[person.department]\"}\n    members: \"true\"\n    grants: [{app: wiki}]\n",
-			`"person" cannot be the name of a value`},
-		"the same grant twice": {"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: x}, {app: wiki, entitlement: x}]\n",
-			"m.yaml:4:roles[0].grants[1]: this role gives it already"},
-		"unknown verb": {"entitlements:\n  - {app: wiki, id: x, can: [exprot]}\nroles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n",
-			`m.yaml:2:entitlements[0].can[0]: "exprot" is none of approve, create, delete, edit, export`},
-		"catalogue twice": {"entitlements:\n  - {app: wiki, id: x}\n  - {app: wiki, id: x}\nroles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n",
-			"m.yaml:3:entitlements[1]: x of wiki is in the catalogue already"},
-		"test of an unknown field": {"roles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\ntests:\n  - given: {dept: d005}\n    expect: {wiki: []}\n",
-			`m.yaml:4:tests[0].given.dept: a person has no field "dept"`},
+		"bad role name": {
+			"roles:\n  - {name: \"a b\", members: \"true\", grants: [{app: wiki}]}\n",
+			`m.yaml:2:roles[0].name: "a b" is not a name`,
+		},
+		"number as entitlement": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: 4711}]\n",
+			"m.yaml:4:roles[0].grants[0].entitlement: must be text, not a number: put it in quotes",
+		},
+		"empty entitlement": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"\"}]\n",
+			"m.yaml:4:roles[0].grants[0].entitlement: is empty",
+		},
+		"control character": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"a\\nb\"}]\n",
+			"has a control character",
+		},
+		"unknown value in an entitlement": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"g-${d}\"}]\n",
+			"has ${d}, and the role has no for_each",
+		},
+		"for_each of text": {
+			"roles:\n  - name: a\n    for_each: {d: person.department}\n    members: \"true\"\n    grants: [{app: wiki, entitlement: \"g-${d}\"}]\n",
+			"m.yaml:3:roles[0].for_each.d: must give a list of texts, not text",
+		},
+		"for_each named person": {
+			"roles:\n  - name: a\n    for_each: {person: \"[person.department]\"}\n    members: \"true\"\n    grants: [{app: wiki}]\n",
+			`"person" cannot be the name of a value`,
+		},
+		"the same grant twice": {
+			"roles:\n  - name: a\n    members: \"true\"\n    grants: [{app: wiki, entitlement: x}, {app: wiki, entitlement: x}]\n",
+			"m.yaml:4:roles[0].grants[1]: this role gives it already",
+		},
+		"unknown verb": {
+			"entitlements:\n  - {app: wiki, id: x, can: [exprot]}\nroles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n",
+			`m.yaml:2:entitlements[0].can[0]: "exprot" is none of approve, create, delete, edit, export`,
+		},
+		"catalogue twice": {
+			"entitlements:\n  - {app: wiki, id: x}\n  - {app: wiki, id: x}\nroles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n",
+			"m.yaml:3:entitlements[1]: x of wiki is in the catalogue already",
+		},
+		"test of an unknown field": {
+			"roles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\ntests:\n  - given: {dept: d005}\n    expect: {wiki: []}\n",
+			`m.yaml:4:tests[0].given.dept: a person has no field "dept"`,
+		},
 		"anchor":          {"roles: &r []\n", "not an anchor or alias"},
 		"duplicate key":   {"roles: []\nroles: []\n", "m.yaml:2"},
 		"two documents":   {"roles:\n  - {name: a, members: \"true\", grants: [{app: wiki}]}\n---\nroles: []\n", "a second document"},

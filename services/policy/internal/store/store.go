@@ -38,9 +38,13 @@ func (s *Store) InTx(ctx context.Context, f func(Tx) error) error {
 	return s.db.InTx(ctx, func(tx *sqldb.Tx) error { return f(Tx{tx}) })
 }
 
-// chunks cuts rows so that one statement with so many parameters for each, and a few more, stays within the limit.
+// maxParams is how many parameters a statement has at most, nearly. It is well below sqldb.MaxParams: on SQLite the
+// time to bind them grows with the square of their number.
+const maxParams = 1000
+
+// chunks cuts rows for statements with so many parameters for each.
 func chunks[T any](rows []T, columns int) iter.Seq[[]T] {
-	return slices.Chunk(rows, (sqldb.MaxParams-8)/columns)
+	return slices.Chunk(rows, maxParams/columns)
 }
 
 // anyOf is the arguments for `IN` + sqldb.Values(1, len(ids)).
