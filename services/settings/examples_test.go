@@ -35,9 +35,9 @@ func installation(t *testing.T) string {
 		t.Fatalf("make certificates: %v\n%s", err, out)
 	}
 	for file, secret := range map[string]string{
-		"secrets/acme-hr":                   "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
-		"config/secrets/acme-hr":            "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
-		"config/secrets/warehouse-password": "for tests",
+		"secrets/acme-hr":        "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
+		"config/secrets/acme-hr": "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
+		"config/secrets/reports": "for tests",
 	} {
 		name := filepath.Join(dir, file)
 		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
@@ -103,6 +103,43 @@ func TestEveryExampleConfigurationLoads(t *testing.T) {
 				t.Errorf("the workers refuse the example: %v, %v", err, cfg.Validate())
 			}
 		})
+	}
+}
+
+// What stands in a comment as an example of an application must be one when it is taken out of the comment.
+func TestTheExamplesInCommentsLoadToo(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(installation(t), "config", "tenure.yaml")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	examples := 0
+	for line := range strings.Lines(string(content)) {
+		switch {
+		case strings.HasPrefix(line, "  # - name: "), strings.HasPrefix(line, "  # - {name: "):
+			examples++
+			line = "  " + line[len("  # "):]
+		case strings.HasPrefix(line, "  #   "):
+			line = "  " + line[len("  # "):]
+		case strings.Contains(line, "# mapping: "):
+			line = strings.Replace(line, "# mapping: ", "mapping: ", 1)
+		}
+		text.WriteString(line)
+	}
+	if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := settings.Load(file)
+	if err != nil {
+		t.Fatalf("an example in a comment is refused: %v", err)
+	}
+	if err := s.Check(); err != nil {
+		t.Errorf("an example in a comment does not pass --check: %v", err)
+	}
+	if examples == 0 || s.Sources[0].Mapping == "" {
+		t.Errorf("%d applications and the mapping %q were in comments", examples, s.Sources[0].Mapping)
 	}
 }
 
