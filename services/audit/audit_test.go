@@ -77,7 +77,9 @@ func local(t *testing.T, log *zap.Logger, as string, register func(grpc.ServiceR
 	t.Cleanup(func() {
 		_ = conn.Close()
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 	return conn
 }
@@ -174,7 +176,12 @@ func TestEveryEventIsRecordedOnceAndTheLogVerifies(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- box.Relay(ctx) }()
-		defer func() { cancel(); <-done }()
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
 		for range 30 {
 			err := own.InTx(ctx, func(tx *sqldb.Tx) error {
 				var events []bus.Event
@@ -354,7 +361,7 @@ func TestEntriesCanBeFollowedAndFiltered(t *testing.T) {
 	}
 	got := make(chan string, 10)
 	go func() {
-		_ = w.service.Entries(&auditv1.EntriesRequest{Follow: true, Kind: "leaver"}, entries{ctx: ctx, got: got})
+		_ = w.service.Entries(&auditv1.EntriesRequest{Follow: true, Kind: "leaver"}, entries{ctx: ctx, got: got}) //nolint:contextcheck // it is the stream's
 	}()
 	for seq := uint64(1); seq <= 4; seq++ {
 		kind, lane := eventv1.LifecycleKind_LIFECYCLE_KIND_MOVER, eventv1.Lane_LANE_NORMAL

@@ -248,4 +248,3 @@ func (s *Service) Export(_ *auditv1.ExportRequest, stream grpc.ServerStreamingSe
 	}
 	return nil
 }
-

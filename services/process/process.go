@@ -175,7 +175,7 @@ func (p *Process) Run(ctx context.Context) error {
 	if err := p.connect(); err != nil {
 		return err
 	}
-	if err := p.listen(); err != nil {
+	if err := p.listen(); err != nil { //nolint:contextcheck // a listener lasts as long as the process
 		return err
 	}
 	infra, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -144,7 +144,7 @@ func verifyFiles(dir string, v *Verifier) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = leaves.Close() }() // only read
+	defer func() { _ = leaves.Close() }()                  // only read
 	hashes, err := os.Open(filepath.Join(dir, hashesFile)) //nolint:gosec // the directory the user named
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 func main() { run.Main(start) }
 
 func start(ctx context.Context, args []string) error {
-	root := newRoot()
+	root := newRoot() //nolint:contextcheck // commands get their context from ExecuteContext
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }
@@ -99,4 +99,3 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(subs...)
 	return cmd
 }
-
