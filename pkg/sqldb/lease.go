@@ -42,12 +42,9 @@ func (db *DB) Lease(ctx context.Context, name string, ttl time.Duration,
 			return fmt.Errorf("take lease %s: %w", name, err)
 		}
 		lost, err := l.hold(ctx, held, task)
+		l.release(ctx) // even when lost: it only gives back what is still ours
 		if !lost {
-			l.release(ctx)
 			return err
-		}
-		if ctx.Err() != nil {
-			return nil
 		}
 	}
 }
@@ -77,29 +74,28 @@ func (l *lease) sql(text string) string { return fmt.Sprintf(text, l.db.engine.n
 // wait returns when the lease is taken, with the local time before which that was; the ttl counts from there.
 func (l *lease) wait(ctx context.Context) (time.Time, error) {
 	for {
-		before := time.Now()
-		taken, err := l.take(ctx)
-		if taken {
-			return before, nil
+		// Looking first costs no turn of SQLite's one writer.
+		pause := min(l.left(ctx), l.ttl/3, leaseRetryMax)
+		if pause <= 0 {
+			before := time.Now()
+			taken, err := l.take(ctx)
+			if taken {
+				return before, nil
+			}
+			if err != nil && fault.KindOf(err) != fault.Unavailable && fault.KindOf(err) != fault.Conflict {
+				return time.Time{}, err
+			}
+			pause = min(l.ttl/3, leaseRetryMax) // somebody was faster, or the database is away
 		}
-		pause := min(l.ttl/3, leaseRetryMax)
-		switch {
-		case err == nil:
-			pause = l.untilFree(ctx, pause)
-		case fault.KindOf(err) != fault.Unavailable && fault.KindOf(err) != fault.Conflict:
-			return time.Time{}, err
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return time.Time{}, err
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return time.Time{}, ctx.Err()
 		}
 	}
 }
 
 func (l *lease) take(ctx context.Context) (bool, error) {
-	// Look first: on SQLite every attempt would be a turn of the one writer.
-	if left := l.untilFree(ctx, 0); left > 0 {
-		return false, nil
-	}
 	err := l.db.InTx(ctx, func(tx *Tx) error {
 		return tx.QueryRow(ctx, l.sql(takeLease), l.name, l.holder, l.ttl.Microseconds()).Scan(&l.epoch)
 	})
@@ -109,66 +105,54 @@ func (l *lease) take(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// untilFree returns how long the present holder has left, at most limit unless that is 0; limit when it is not known.
-func (l *lease) untilFree(ctx context.Context, limit time.Duration) time.Duration {
-	var left int64
-	if err := l.db.QueryRow(ctx, l.sql(seeLease), l.name).Scan(&left); err != nil {
-		return limit
+// left returns how long the present holder has; 0 when there is none, or nobody knows.
+func (l *lease) left(ctx context.Context) time.Duration {
+	var micros int64
+	if err := l.db.QueryRow(ctx, l.sql(seeLease), l.name).Scan(&micros); err != nil || micros < 0 {
+		return 0
 	}
-	wait := max(time.Duration(left)*time.Microsecond, 0) + time.Millisecond
-	if left < 0 {
-		wait = 0
-	}
-	if limit > 0 {
-		return min(max(wait, time.Millisecond), limit)
-	}
-	return wait
+	return time.Duration(micros)*time.Microsecond + time.Millisecond // past it, also where the clock has milliseconds
 }
 
 // hold runs task and renews the lease, held since the local time since, beside it. lost reports that the lease may
-// be somebody else's now.
+// have become somebody else's.
 func (l *lease) hold(ctx context.Context, since time.Time,
 	task func(ctx context.Context, epoch int64) error,
 ) (lost bool, err error) {
 	taskCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// The task is stopped by the clock and not by the renewal below, which may itself be stuck in the database.
+	stop := time.AfterFunc(time.Until(l.stopAt(since)), cancel)
+	defer stop.Stop()
 	done := make(chan error, 1)
 	go func() { done <- task(taskCtx, l.epoch) }()
+	next := time.NewTimer(time.Until(since.Add(l.ttl / 3)))
+	defer next.Stop()
 	for {
-		// Renew after a third; when that fails, try on, and stop the task a sixth before the end.
-		if err, ended := waitTask(done, time.Until(since.Add(l.ttl/3))); ended {
-			return false, err
+		select {
+		case err := <-done:
+			return taskCtx.Err() != nil && ctx.Err() == nil, err
+		case <-next.C:
 		}
-		for {
-			before := time.Now()
-			stopAt := since.Add(l.ttl - l.ttl/6)
-			renewed, err := l.renew(ctx, stopAt)
-			if renewed {
-				since = before
-				break
-			}
-			if err == nil || !time.Now().Before(stopAt) {
-				cancel()
-				<-done // what it returns is about being stopped
-				return true, nil
-			}
-			if err, ended := waitTask(done, min(l.ttl/12, time.Until(stopAt))); ended {
-				return false, err
-			}
+		before := time.Now()
+		renewed, err := l.renew(ctx, l.stopAt(since))
+		switch {
+		case renewed && stop.Reset(time.Until(l.stopAt(before))):
+			since = before
+			next.Reset(l.ttl / 3)
+		case err != nil && taskCtx.Err() == nil:
+			next.Reset(l.ttl / 12) // the database is away: there is time to try again
+		case ctx.Err() == nil || err == nil: // not ours any more, or stopped by the clock
+			cancel()
+			return true, <-done
+		default:
+			return false, <-done // ctx has ended, and task is finishing
 		}
 	}
 }
 
-func waitTask(done <-chan error, d time.Duration) (err error, ended bool) { //nolint:revive,staticcheck // ST1008: reads as "err, if ended"
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err, true
-	case <-timer.C:
-		return nil, false
-	}
-}
+// stopAt is when a task must be told to stop whose lease was last renewed at since.
+func (l *lease) stopAt(since time.Time) time.Time { return since.Add(l.ttl - l.ttl/6) }
 
 // renew reports false without an error when the lease is no longer ours.
 func (l *lease) renew(ctx context.Context, by time.Time) (bool, error) {
@@ -191,15 +175,4 @@ func (l *lease) release(ctx context.Context) {
 		_, err := tx.Exec(ctx, releaseLease, l.name, l.holder, l.epoch)
 		return err
 	})
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -10,6 +10,7 @@ import (
 
 // What each engine alone understands stands in these folders.
 var speaksToOneEngine = []string{
+	"deploy",                       // an administrator's
 	"pkg/sqldb",                    // is the one that knows the engines
 	"services/connectors/postgres", // its application is PostgreSQL
 }
