@@ -112,7 +112,7 @@ func TestAbsentAndNullKeysKeepTheirDefaults(t *testing.T) {
 func TestRefusalsNameLineAndKey(t *testing.T) {
 	t.Parallel()
 	for content, want := range map[string]string{
-		"name: a\nnmae: b":                     "2:nmae: unknown key; there are count, dir, every, from, key_file, labels, later, lead, name, open, rest, rooms, share, small",
+		"name: a\nnombre: b":                   "2:nombre: unknown key; there are count, dir, every, from, key_file, labels, later, lead, name, open, rest, rooms, share, small",
 		"Hidden: a":                            "1:Hidden: unknown key; there are ",
 		"rooms:\n  - name: a\n  - naem: b":     "3:rooms[1].naem: unknown key",
 		"name: a\nopen: true\nname: b":         "3:name: the key stands in line 1 already",

@@ -90,9 +90,9 @@ func (r remote) Unwrap() error { return r.error }
 func (r remote) Is(target error) bool {
 	switch status.Code(r.error) {
 	case codes.Canceled:
-		return target == context.Canceled //nolint:errorlint // Is compares with the sentinel itself
+		return target == context.Canceled
 	case codes.DeadlineExceeded:
-		return target == context.DeadlineExceeded //nolint:errorlint // Is compares with the sentinel itself
+		return target == context.DeadlineExceeded
 	default:
 		return false
 	}

@@ -138,4 +138,5 @@ func (s clientStream) Header() (metadata.MD, error) {
 }
 func (s clientStream) CloseSend() error      { return fault.FromStatus(s.ClientStream.CloseSend()) }
 func (s clientStream) SendMsg(msg any) error { return fault.FromStatus(s.ClientStream.SendMsg(msg)) }
+
 func (s clientStream) RecvMsg(msg any) error { return fault.FromStatus(s.ClientStream.RecvMsg(msg)) }

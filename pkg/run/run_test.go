@@ -25,17 +25,19 @@ func TestMain(m *testing.M) {
 	case "":
 		goleak.VerifyTestMain(m)
 	case "refused":
-		run.Main(func(context.Context, []string) error { return fmt.Errorf("start: %w", fault.New(fault.Refused, "held")) })
+		run.Main(func(context.Context, []string) error {
+			return fmt.Errorf("start: %w", fault.New(fault.Refused, "held"))
+		})
 	case "wait":
 		run.Main(func(ctx context.Context, args []string) error {
-			_, _ = fmt.Println("ready", strings.Join(args, " ")) //nolint:forbidigo // the parent waits for it
+			_, _ = fmt.Println("ready", strings.Join(args, " "))
 			return run.All(ctx, func(ctx context.Context) error { <-ctx.Done(); return nil })
 		})
 	case "deaf":
 		run.Main(func(ctx context.Context, _ []string) error {
-			_, _ = fmt.Println("ready") //nolint:forbidigo // the parent waits for it
+			_, _ = fmt.Println("ready")
 			<-ctx.Done()
-			_, _ = fmt.Println("ready") //nolint:forbidigo // the parent waits for it
+			_, _ = fmt.Println("ready")
 			select {}
 		})
 	}
@@ -43,7 +45,7 @@ func TestMain(m *testing.M) {
 
 func child(t *testing.T, what string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // this very binary
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "RUN_TEST_MAIN="+what)
 	stderr := new(bytes.Buffer)
 	cmd.Stderr = stderr
@@ -140,7 +142,11 @@ func TestAllWaitsForWhatWasTaken(t *testing.T) {
 	finished := false
 	err := run.All(ctx,
 		func(context.Context) error { cancel(); return nil },
-		func(ctx context.Context) error { <-ctx.Done(); finished = true; return fmt.Errorf("query: %w", ctx.Err()) },
+		func(ctx context.Context) error {
+			<-ctx.Done()
+			finished = true
+			return fmt.Errorf("query: %w", ctx.Err())
+		},
 	)
 	if err != nil {
 		t.Errorf("a task that stopped when asked is a failure: %v", err)

@@ -12,10 +12,10 @@ import (
 const defaultFile = "tenure.yaml"
 
 // Command reads the command line of a process that is one service, like `hr-ingest -c tenure.yaml [--check]`, and the
-// file that it names. more may add flags; nil: there are none. With --check
-// everything in the file is checked, and the process should do nothing else.
-func Command(service string, args []string, more func(*flag.FlagSet)) (s *Settings, check bool, err error) {
-	flags := flag.NewFlagSet(service, flag.ContinueOnError)
+// file that it names. more may add flags; nil: there are none. With --check everything in the file is checked, and the
+// process should do nothing else.
+func Command(process string, args []string, more func(*flag.FlagSet)) (s *Settings, check bool, err error) {
+	flags := flag.NewFlagSet(process, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("c", defaultFile, "the configuration `file`")
 	flags.BoolVar(&check, "check", false, "only check the configuration file")
@@ -26,10 +26,10 @@ func Command(service string, args []string, more func(*flag.FlagSet)) (s *Settin
 		var usage strings.Builder
 		flags.SetOutput(&usage)
 		flags.PrintDefaults()
-		return nil, false, fault.New(fault.Usage, "%s: %w\n%s", service, err, usage.String())
+		return nil, false, fault.New(fault.Usage, "%s: %w\n%s", process, err, usage.String())
 	}
 	if flags.NArg() > 0 {
-		return nil, false, fault.New(fault.Usage, "%s: %q: there are no arguments besides flags", service, flags.Arg(0))
+		return nil, false, fault.New(fault.Usage, "%s: %q: there are no arguments besides flags", process, flags.Arg(0))
 	}
 	if s, err = Load(*file); err != nil {
 		return nil, false, err
