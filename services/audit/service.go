@@ -157,6 +157,9 @@ func newKey(cfg Config) ([]byte, error) {
 	return raw, errors.Join(err, f.Sync(), f.Close())
 }
 
+// Outbox is the service's, whose figures who owns the registry may register.
+func (s *Service) Outbox() *outbox.Outbox { return s.outbox }
+
 // Register adds the service's RPCs.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	auditv1.RegisterAuditServiceServer(r, s)

@@ -208,6 +208,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
+// Outbox is the service's, whose figures who owns the registry may register.
+func (s *Service) Outbox() *outbox.Outbox { return s.outbox }
+
 // Run does what goes on by itself: events to the bus, what becomes due, and forgetting raw bodies. Requests are
 // answered whether it runs or not.
 func (s *Service) Run(ctx context.Context) error {

@@ -39,6 +39,7 @@ func (p *Process) Ingest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.tel.Registry.MustRegister(service.Outbox())
 	p.add("ingest", service.Register, service.Run)
 	return p.webhooks(ctx, service.Serve)
 }
@@ -60,6 +61,7 @@ func (p *Process) Policy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.tel.Registry.MustRegister(service.Outbox())
 	p.add("policy", service.Register, service.Run)
 	return nil
 }
@@ -103,6 +105,9 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 	if err != nil {
 		return err
 	}
+	for _, box := range service.Outboxes() {
+		p.tel.Registry.MustRegister(box)
+	}
 	p.add("provision", service.Register, service.Run)
 	return nil
 }
@@ -139,6 +144,7 @@ func (p *Process) Audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.tel.Registry.MustRegister(service.Outbox())
 	p.add("audit", service.Register, service.Run)
 	return nil
 }
