@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/tenurehq/tenure/pkg/outbox"
+	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 )
 
@@ -228,6 +229,54 @@ func TestAnotherProcessesEventsAreFoundWithoutBeingWoken(t *testing.T) {
 			for i := range 3 {
 				add(t, db, elsewhere, normal, event("p"))
 				eventually(t, "it is sent", func() bool { return len(w.order()) == i+1 })
+			}
+		})
+	}
+}
+
+// age makes the chunks kept so far an hour old.
+func age(t *testing.T, db *sqldb.DB) {
+	t.Helper()
+	if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(t.Context(), "UPDATE outbox_sent SET created_at = created_at - 3600000000")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOldChunksGoToANewStreamAndNotAgainToTheSame(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			run := func(w *wire) (o *outbox.Outbox, stop func()) {
+				o = newOutbox(t, db, w, &audit{})
+				return o, start(t, o)
+			}
+			o, stop := run(w)
+			add(t, db, o, normal, events(5)...)
+			eventually(t, "the first chunk is sent", func() bool { return len(w.order()) == 5 })
+			age(t, db)
+			add(t, db, o, normal, events(2)...)
+			eventually(t, "the second chunk is sent", func() bool { return len(w.order()) == 7 })
+			stop()
+
+			o, stop = run(w)
+			add(t, db, o, normal, event("marker"))
+			eventually(t, "the marker and the young chunk are sent", func() bool { return len(w.order()) >= 10 })
+			stop()
+			if got := len(w.order()); got != 10 {
+				t.Errorf("a restart on the same stream sent %d events, want the 2 of the young chunk and the new one", got-7)
+			}
+
+			other, _ := newWire(t)
+			got := listen(t, other.Bus)
+			run(other)
+			for range 8 {
+				receive(t, got, "an event on the new stream")
 			}
 		})
 	}
