@@ -60,7 +60,7 @@ func (f *feed) read(body []byte, sent time.Time) (reading, error) {
 		case err != nil:
 			return reading{}, fmt.Errorf("read item %d: %w", n, err)
 		default:
-			fact.Item = uint32(n) //nolint:gosec // a body holds source.MaxItems items at most
+			fact.Item = uint32(n)
 			r.facts = append(r.facts, store.Fact{
 				Employment: store.Employment{Source: f.Name, ExternalID: fact.ExternalID}, Fact: fact,
 			})

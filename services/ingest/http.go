@@ -33,7 +33,7 @@ const (
 	retryAfter = "5"
 )
 
-// unproven is the one answer to everybody who is not proven, whatever was wrong.
+// unprovenText is the one answer to everybody who is not proven, whatever was wrong.
 const unprovenText = "signature refused"
 
 // Serve answers webhooks on l until ctx ends, then finishes what was taken. It closes l.
@@ -113,8 +113,10 @@ func (s *Service) prove(w http.ResponseWriter, r *http.Request, feed *feed) ([]b
 	if feed != nil && feed.Keys != nil {
 		keys = feed.Keys
 	}
-	tooLarge := &failure{status: http.StatusRequestEntityTooLarge, result: resultTooLarge, pointer: new(string),
-		text: fmt.Sprintf("the body is over %d bytes", source.MaxBody)}
+	tooLarge := &failure{
+		status: http.StatusRequestEntityTooLarge, result: resultTooLarge, pointer: new(string),
+		text: fmt.Sprintf("the body is over %d bytes", source.MaxBody),
+	}
 	if r.ContentLength > source.MaxBody {
 		return nil, standardwebhooks.Message{}, tooLarge
 	}
@@ -122,8 +124,9 @@ func (s *Service) prove(w http.ResponseWriter, r *http.Request, feed *feed) ([]b
 	case s.unproven <- struct{}{}:
 		defer func() { <-s.unproven }()
 	default:
-		return nil, standardwebhooks.Message{}, &failure{status: http.StatusTooManyRequests, result: resultOverloaded,
-			text: "too many requests at once", retryAfter: "1"}
+		return nil, standardwebhooks.Message{}, &failure{
+			status: http.StatusTooManyRequests, result: resultOverloaded, text: "too many requests at once", retryAfter: "1",
+		}
 	}
 	// A sender who dribbles gives the place back in time. Where a deadline cannot be set, the server's own holds.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
@@ -133,13 +136,15 @@ func (s *Service) prove(w http.ResponseWriter, r *http.Request, feed *feed) ([]b
 	case errors.As(err, &over):
 		return nil, standardwebhooks.Message{}, tooLarge
 	case err != nil:
-		return nil, standardwebhooks.Message{}, &failure{status: http.StatusRequestTimeout, result: resultIncomplete,
-			text: "the body did not arrive"}
+		return nil, standardwebhooks.Message{}, &failure{
+			status: http.StatusRequestTimeout, result: resultIncomplete, text: "the body did not arrive",
+		}
 	}
 	message, err := keys.Verify(r.Header, body, s.now())
 	if err != nil {
-		return nil, standardwebhooks.Message{}, &failure{status: http.StatusUnauthorized, text: unprovenText,
-			reason: standardwebhooks.Reason(err)}
+		return nil, standardwebhooks.Message{}, &failure{
+			status: http.StatusUnauthorized, text: unprovenText, reason: standardwebhooks.Reason(err),
+		}
 	}
 	return body, message, nil
 }
@@ -189,8 +194,9 @@ func (s *Service) receive(r *http.Request, feed *feed, body []byte, message stan
 func (s *Service) ourFault(feed *feed, err error) answer {
 	s.log.Error("delivery could not be stored; its sender was asked to repeat it",
 		zap.String(telemetry.FieldSource, feed.Name), zap.Error(err))
-	return answer{failure: &failure{status: http.StatusServiceUnavailable, text: "not now", retryAfter: retryAfter,
-		result: resultUnavailable}}
+	return answer{failure: &failure{
+		status: http.StatusServiceUnavailable, text: "not now", retryAfter: retryAfter, result: resultUnavailable,
+	}}
 }
 
 func told(out outcome, batch bool) answer {

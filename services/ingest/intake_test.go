@@ -268,6 +268,21 @@ func TestABatchIsAnsweredPerItem(t *testing.T) {
 	})
 }
 
+func TestOfTwoItemsAboutOnePersonTheLaterOneHolds(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		answer := w.deliver("msg-1", batch(ann(), ann().with("department", "d004")))
+		timeline := w.timeline("10001")
+		if len(answer.Items) != 2 || len(timeline.GetFacts()) != 2 || timeline.GetPerson().GetRecord().GetDepartment() != "d004" {
+			t.Errorf("%d items, %d facts, department %s", len(answer.Items), len(timeline.GetFacts()), timeline.GetPerson().GetRecord().GetDepartment())
+		}
+		shown, err := w.svc.ShowDelivery(w.operator(), &peoplev1.ShowDeliveryRequest{Id: answer.Delivery})
+		if err != nil || len(shown.GetItems()) != 2 || shown.GetItems()[0].GetPersonId() != shown.GetItems()[1].GetPersonId() {
+			t.Errorf("the delivery shows %v (%v)", shown.GetItems(), err)
+		}
+	})
+}
+
 func TestAThousandPeopleInOneBatchAreOneTransaction(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {

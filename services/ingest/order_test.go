@@ -43,7 +43,7 @@ func TestWhatPeopleComeToBeDoesNotDependOnTheOrderOfArrival(t *testing.T) {
 		if want.GetRecord().GetTitle() != "Director" || want.GetNextDue() == nil {
 			t.Fatalf("in order the person comes to be %v", want)
 		}
-		shuffle := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // orders of arrival
+		shuffle := rand.New(rand.NewPCG(1, 2))
 		for round := range 20 {
 			id := fmt.Sprintf("shuffled%02d", round)
 			bodies := career(id)
@@ -194,7 +194,9 @@ func TestALeaverTravelsInTheUrgentLane(t *testing.T) {
 		events := w.run()
 		first := w.deliver("msg-1", changed(ann()))
 		w.pass(time.Second)
-		second := w.deliver("msg-2", changed(ann().with("status", "terminated")))
+		request := w.signed("acme-hr", "msg-2", changed(ann().with("status", "terminated")))
+		request.Header.Set("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+		second := w.send(request)
 		person := w.find("10001").GetId()
 		got := map[string]bus.Event{}
 		for range 2 {
@@ -208,7 +210,7 @@ func TestALeaverTravelsInTheUrgentLane(t *testing.T) {
 		if joiner.CorrelationID != first.Delivery || leaver.CorrelationID != second.Delivery {
 			t.Error("an event does not tell which delivery led to it")
 		}
-		if leaver.Origin != "ingest" || leaver.TraceParent == "" {
+		if leaver.Origin != "ingest" || !strings.HasPrefix(leaver.TraceParent, "00-4bf92f3577b34da6a3ce929d0e0e4736-") {
 			t.Errorf("the leaver's envelope is %+v", leaver)
 		}
 	})

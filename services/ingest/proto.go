@@ -15,7 +15,7 @@ func timestamp(t time.Time) *timestamppb.Timestamp { return wire.Time(t) }
 
 // count32 and count64 are for numbers that only count, and so are never negative.
 func count32(n int) uint32   { return uint32(max(n, 0)) } //nolint:gosec // what a delivery holds
-func count64(n int64) uint64 { return uint64(max(n, 0)) } //nolint:gosec // not negative
+func count64(n int64) uint64 { return uint64(max(n, 0)) }
 
 func personProto(p store.Person) *peoplev1.Person {
 	status, record := peoplev1.PersonStatus(p.State.Status), wire.Record(p.State.Record)

@@ -56,40 +56,32 @@ func (s *Service) sleep(ctx context.Context, d time.Duration) {
 // fire decides about everybody who is due, batch by batch, and returns how long nothing will be.
 func (s *Service) fire(ctx context.Context) (time.Duration, error) {
 	for {
-		decided, err := s.fireBatch(ctx)
+		due, err := s.store.NextDue(ctx)
 		if err != nil {
 			return 0, err
 		}
-		if decided < timerBatch {
-			break
+		s.metrics.nextDue.Store(sqldb.Micros(due))
+		switch wait := due.Sub(s.now()); {
+		case due.IsZero() || wait > timerPoll:
+			return timerPoll, nil
+		case wait > 0:
+			return wait, nil
+		}
+		if err := s.fireBatch(ctx); err != nil {
+			return 0, err
 		}
 	}
-	due, err := s.store.NextDue(ctx)
-	if err != nil {
-		return 0, err
-	}
-	s.metrics.nextDue.Store(sqldb.Micros(due))
-	if due.IsZero() {
-		return timerPoll, nil
-	}
-	return min(max(due.Sub(s.now()), 0), timerPoll), nil
 }
 
-func (s *Service) fireBatch(ctx context.Context) (int, error) {
-	decided := 0
-	err := s.store.InTx(ctx, func(tx store.Tx) error {
+func (s *Service) fireBatch(ctx context.Context) error {
+	return s.store.InTx(ctx, func(tx store.Tx) error {
 		now := s.now()
 		people, err := tx.LockDue(ctx, now, timerBatch)
-		if err != nil {
+		if err != nil || len(people) == 0 {
 			return err
-		}
-		decided = len(people)
-		if decided == 0 {
-			return nil
 		}
 		return s.settle(ctx, tx, people, nil, bus.Cause{TraceParent: telemetry.TraceParent(telemetry.Span(ctx))}, now)
 	})
-	return decided, err
 }
 
 const (

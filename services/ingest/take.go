@@ -136,7 +136,7 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person
 	if err := s.publish(ctx, tx, story); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(people, func(p store.Person) bool { return !p.State.Next.IsZero() }) {
+	if slices.ContainsFunc(people, func(p store.Person) bool { return soon(p.State.Next, now) }) {
 		tx.AfterCommit(s.wakeTimers)
 	}
 	return nil
@@ -230,6 +230,9 @@ func (s *Service) publish(ctx context.Context, tx store.Tx, c chapter) error {
 	}
 	return nil
 }
+
+// soon tells whether something becomes due before the scheduler looks by itself.
+func soon(next, now time.Time) bool { return !next.IsZero() && next.Sub(now) < timerPoll }
 
 func (s *Service) wakeTimers() {
 	select {

@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	secret      = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=" //nolint:gosec // a test's
-	otherSecret = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=" //nolint:gosec // a test's
+	secret      = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+	otherSecret = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
 )
 
 // noon is when the tests begin.
@@ -39,7 +39,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // world is an ingest service on a real database and a real bus, with a clock that stands still.
 type world struct {
-	t        testing.TB
+	tb       testing.TB
 	db       *sqldb.DB
 	bus      *bus.Bus
 	svc      *ingest.Service
@@ -57,11 +57,11 @@ func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 	sqltest.Run(t, ingest.Migrations(), func(t *testing.T, db *sqldb.DB) { test(t, newWorld(t, db)) })
 }
 
-func config(t testing.TB) ingest.Config {
-	t.Helper()
+func config(tb testing.TB) ingest.Config {
+	tb.Helper()
 	keys, err := standardwebhooks.ParseKeys([]byte(secret + "\n"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return ingest.Config{
 		Sources: []ingest.Source{
@@ -73,29 +73,29 @@ func config(t testing.TB) ingest.Config {
 	}
 }
 
-func newWorld(t testing.TB, db *sqldb.DB) *world {
-	t.Helper()
-	return newWorldWith(t, db, config(t))
+func newWorld(tb testing.TB, db *sqldb.DB) *world {
+	tb.Helper()
+	return newWorldWith(tb, db, config(tb))
 }
 
-func newWorldWith(t testing.TB, db *sqldb.DB, cfg ingest.Config) *world {
-	t.Helper()
-	w := &world{t: t, db: db, bus: bustest.New(t), now: noon, keys: cfg.Sources[0].Keys, registry: prometheus.NewRegistry()}
+func newWorldWith(tb testing.TB, db *sqldb.DB, cfg ingest.Config) *world {
+	tb.Helper()
+	w := &world{tb: tb, db: db, bus: bustest.New(tb), now: noon, keys: cfg.Sources[0].Keys, registry: prometheus.NewRegistry()}
 	w.restart(cfg)
 	return w
 }
 
 // restart makes the service anew on the same database, with another configuration.
 func (w *world) restart(cfg ingest.Config) {
-	w.t.Helper()
+	w.tb.Helper()
 	w.registry = prometheus.NewRegistry()
 	svc, err := ingest.New(cfg, ingest.Deps{
 		DB: w.db, Bus: w.bus, Registry: w.registry, Now: w.clock,
 		Recorded: func(context.Context, string) (uint64, time.Duration, error) { return 0, 0, nil },
-		Log:      zaptest.NewLogger(w.t, zaptest.Level(zap.FatalLevel)),
+		Log:      zaptest.NewLogger(w.tb, zaptest.Level(zap.FatalLevel)),
 	})
 	if err != nil {
-		w.t.Fatalf("make the service: %v", err)
+		w.tb.Fatalf("make the service: %v", err)
 	}
 	w.svc, w.handler = svc, svc.Handler()
 }
@@ -115,7 +115,7 @@ func (w *world) pass(d time.Duration) {
 
 // operator is a context in which the operator ada calls.
 func (w *world) operator() context.Context {
-	return rpc.WithCaller(w.t.Context(), rpc.Caller{Operator: "ada"})
+	return rpc.WithCaller(w.tb.Context(), rpc.Caller{Operator: "ada"})
 }
 
 // reply is what a webhook was answered.
@@ -143,13 +143,13 @@ func (r reply) held() string {
 
 // send posts a request as it is.
 func (w *world) send(r *http.Request) reply {
-	w.t.Helper()
+	w.tb.Helper()
 	recorder := httptest.NewRecorder()
 	w.handler.ServeHTTP(recorder, r)
 	answer := reply{status: recorder.Code, retryAfter: recorder.Header().Get("Retry-After"), text: recorder.Body.String()}
 	if strings.HasPrefix(answer.text, "{") {
 		if err := json.Unmarshal(recorder.Body.Bytes(), &answer); err != nil {
-			w.t.Errorf("answer %q is not JSON: %v", answer.text, err)
+			w.tb.Errorf("answer %q is not JSON: %v", answer.text, err)
 		}
 	}
 	return answer
@@ -157,33 +157,33 @@ func (w *world) send(r *http.Request) reply {
 
 // signed is a request as the HR system sends it now.
 func (w *world) signed(source, id, body string) *http.Request {
-	w.t.Helper()
+	w.tb.Helper()
 	return w.signedAt(w.keys, source, id, w.clock(), body)
 }
 
 func (w *world) signedAt(keys *standardwebhooks.Keys, source, id string, at time.Time, body string) *http.Request {
-	w.t.Helper()
+	w.tb.Helper()
 	headers, err := keys.Sign(id, at, []byte(body))
 	if err != nil {
-		w.t.Fatalf("sign: %v", err)
+		w.tb.Fatalf("sign: %v", err)
 	}
-	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodPost, "/v1/webhooks/"+source, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(w.tb.Context(), http.MethodPost, "/v1/webhooks/"+source, strings.NewReader(body))
 	maps.Copy(r.Header, headers)
 	return r
 }
 
 // post sends a body from the HR system.
 func (w *world) post(id, body string) reply {
-	w.t.Helper()
+	w.tb.Helper()
 	return w.send(w.signed("acme-hr", id, body))
 }
 
 // deliver posts a body that must be understood.
 func (w *world) deliver(id, body string) reply {
-	w.t.Helper()
+	w.tb.Helper()
 	answer := w.post(id, body)
 	if answer.status != http.StatusAccepted || answer.Held != nil || answer.Delivery == "" {
-		w.t.Fatalf("delivery %s was answered %d %s, want it understood", id, answer.status, answer.text)
+		w.tb.Fatalf("delivery %s was answered %d %s, want it understood", id, answer.status, answer.text)
 	}
 	return answer
 }
@@ -237,20 +237,20 @@ func text(v any) string {
 
 // find resolves a reference that must be known.
 func (w *world) find(ref string) *peoplev1.Person {
-	w.t.Helper()
+	w.tb.Helper()
 	answer, err := w.svc.FindPerson(w.operator(), &peoplev1.FindPersonRequest{Ref: ref})
 	if err != nil {
-		w.t.Fatalf("find %s: %v", ref, err)
+		w.tb.Fatalf("find %s: %v", ref, err)
 	}
 	return answer.GetPerson()
 }
 
 // timeline is all that was said about and happened to a person.
 func (w *world) timeline(ref string) *peoplev1.TimelineResponse {
-	w.t.Helper()
+	w.tb.Helper()
 	answer, err := w.svc.Timeline(w.operator(), &peoplev1.TimelineRequest{PersonId: w.find(ref).GetId()})
 	if err != nil {
-		w.t.Fatalf("timeline of %s: %v", ref, err)
+		w.tb.Fatalf("timeline of %s: %v", ref, err)
 	}
 	return answer
 }
@@ -276,10 +276,10 @@ func (s *stream[T]) Send(m *T) error          { s.sent = append(s.sent, m); retu
 
 // deliveries lists what came in, newest first.
 func (w *world) deliveries(req *peoplev1.ListDeliveriesRequest) []*peoplev1.Delivery {
-	w.t.Helper()
+	w.tb.Helper()
 	s := &stream[peoplev1.ListDeliveriesResponse]{ctx: w.operator()}
 	if err := w.svc.ListDeliveries(req, s); err != nil {
-		w.t.Fatalf("list deliveries: %v", err)
+		w.tb.Fatalf("list deliveries: %v", err)
 	}
 	var all []*peoplev1.Delivery
 	for _, page := range s.sent {
@@ -290,9 +290,9 @@ func (w *world) deliveries(req *peoplev1.ListDeliveriesRequest) []*peoplev1.Deli
 
 // run runs the service until the test ends and returns what it publishes, in order.
 func (w *world) run() <-chan bus.Event {
-	w.t.Helper()
+	w.tb.Helper()
 	events := make(chan bus.Event, 10_000)
-	ctx, stop := context.WithCancel(w.t.Context())
+	ctx, stop := context.WithCancel(w.tb.Context())
 	var done sync.WaitGroup
 	consume := w.bus.Consumer(bus.ConsumerConfig{Name: "test", Subjects: []string{bus.Everything}, Batch: 100},
 		func(_ context.Context, batch []bus.Event) error {
@@ -304,11 +304,11 @@ func (w *world) run() <-chan bus.Event {
 	for _, task := range []func(context.Context) error{consume, w.svc.Run} {
 		done.Go(func() {
 			if err := task(ctx); err != nil {
-				w.t.Errorf("a task ended with %v", err)
+				w.tb.Errorf("a task ended with %v", err)
 			}
 		})
 	}
-	w.t.Cleanup(func() { stop(); done.Wait() })
+	w.tb.Cleanup(func() { stop(); done.Wait() })
 	return events
 }
 
@@ -326,10 +326,10 @@ func next(t *testing.T, events <-chan bus.Event) bus.Event {
 
 // figure is the value of a counter or gauge with these labels, given by name and value.
 func (w *world) figure(name string, labels ...string) float64 {
-	w.t.Helper()
+	w.tb.Helper()
 	families, err := w.registry.Gather()
 	if err != nil {
-		w.t.Fatal(err)
+		w.tb.Fatal(err)
 	}
 	for _, family := range families {
 		if family.GetName() != name {
