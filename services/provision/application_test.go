@@ -23,6 +23,7 @@ type memory struct {
 
 	// before is called before each operation, without the lock: op is READ, CHECK or an operation's name.
 	before func(ctx context.Context, op string) error
+	limits connector.Limits
 	// pretend names operations that are called done and have no effect.
 	pretend []string
 }
@@ -31,7 +32,7 @@ func newMemory(entitlements ...string) *memory { return &memory{entitlements: en
 
 func (m *memory) Describe() connector.Description {
 	return connector.Description{
-		Type: "memory", Version: "1", CredentialKinds: []string{connector.KindPassword},
+		Type: "memory", Version: "1", Limits: m.limits, CredentialKinds: []string{connector.KindPassword},
 		Attributes: []connector.Attribute{
 			{Name: "login", Type: "string", Required: true, Unique: true, Writable: true, CaseExact: true},
 			{Name: "mail", Type: "string", Writable: true},

@@ -178,18 +178,15 @@ func TestTwoWorkersMakeOneAccount(t *testing.T) {
 			w.done("code", x.person)
 		}
 		creates := map[string]int{}
-		for _, e := range m.journal() {
-			if strings.HasPrefix(e, "CREATE") {
-				creates[e]++
+		w.mu.Lock()
+		for _, i := range facts(w.heard, func(i *eventv1.Intent) bool { return slices.Contains(i.GetOps(), eventv1.Op_OP_CREATE) }) {
+			if creates[i.GetPersonId()]++; creates[i.GetPersonId()] > 1 {
+				t.Errorf("CREATE for %s was intended twice", i.GetPersonId())
 			}
 		}
-		for what, n := range creates {
-			if n != 1 {
-				t.Errorf("%s happened %d times", what, n)
-			}
-		}
-		if len(creates) != len(wants) {
-			t.Errorf("%d accounts for %d people", len(creates), len(wants))
+		w.mu.Unlock()
+		if len(creates) != len(wants) || len(m.journal()) != 3*len(wants) {
+			t.Errorf("%d accounts for %d people, %d effects", len(creates), len(wants), len(m.journal()))
 		}
 		everyIntentHasOneOutcome(t, w)
 	})

@@ -45,15 +45,37 @@ type policy struct {
 	mu      sync.Mutex
 	desired map[string]*accessv1.Desired // by app and person
 	seq     uint64
-	down    error
+	suffix  string // of every login and address
+	asked   int    // how often desired access was asked for
+	answer  chan struct{}
+}
+
+// until waits until desired access was asked for so often.
+func (p *policy) until(t *testing.T, asked int) {
+	t.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		p.mu.Lock()
+		n, answer := p.asked, p.answer
+		p.mu.Unlock()
+		if n >= asked {
+			return
+		}
+		select {
+		case <-answer:
+		case <-timer.C:
+			t.Fatalf("asked %d times, want %d", n, asked)
+		}
+	}
 }
 
 func (p *policy) GetDesired(_ context.Context, req *accessv1.GetDesiredRequest) (*accessv1.GetDesiredResponse, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.down != nil {
-		return nil, p.down
-	}
+	p.asked++
+	close(p.answer)
+	p.answer = make(chan struct{})
 	out := &accessv1.GetDesiredResponse{}
 	for _, person := range req.GetPersonIds() {
 		if d := p.desired[req.GetApplication()+"/"+person]; d != nil {
@@ -96,7 +118,7 @@ func (p *policy) decide(wants ...want) []bus.Event {
 		d := &accessv1.Desired{
 			PersonId: w.person, Application: w.app, Generation: old.GetGeneration() + 1, Decision: old.GetDecision() + 1,
 			PersonVersion: old.GetPersonVersion() + 1, ModelSeq: 1, State: w.state, Entitlements: w.entitlements,
-			Account: map[string]string{"login": w.person, "mail": w.person + "@acme.example"}, Release: "release",
+			Account: map[string]string{"login": w.person + p.suffix, "mail": w.person + p.suffix + "@acme.example"}, Release: "release",
 			Lane: w.lane, Since: timestamppb.Now(),
 		}
 		if d.GetLane() == eventv1.Lane_LANE_UNSPECIFIED {
@@ -160,7 +182,7 @@ func newWorld(t *testing.T, engine string, apps ...app) *world {
 		cfg: provision.Config{Timing: quick}, change: make(chan struct{}),
 		log: zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)),
 	}
-	w.policy = &policy{bus: w.bus, desired: map[string]*accessv1.Desired{}}
+	w.policy = &policy{bus: w.bus, desired: map[string]*accessv1.Desired{}, answer: make(chan struct{})}
 	for _, a := range apps {
 		if a.Enforce == "" {
 			a.Enforce = "full"

@@ -179,7 +179,7 @@ func unknownResult(s *connectorv1.Step, p *connector.Problem) *connectorv1.StepR
 // seen lets breaker and pacer learn from a call.
 func (a *application) seen(p *connector.Problem) {
 	if p != nil && p.Code == connectorv1.Code_CODE_RATE_LIMITED {
-		a.pacer.throttled(max(p.RetryAfter, time.Second))
+		a.pacer.throttled(p.RetryAfter)
 	} else if p == nil {
 		a.pacer.taken()
 	}

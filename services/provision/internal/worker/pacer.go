@@ -21,12 +21,15 @@ type pacer struct {
 	second   time.Time // calls are counted by the second,
 	calls    int       // to know from what an unlimited rate is to be halved
 	lastRate int
+	halved   time.Time // when the rate was halved last
 }
 
 const (
 	slowest   = rate.Limit(0.2)  // calls a second that throttling never goes below
 	unlimited = rate.Limit(1000) // calls a second from which an unlimited rate is unlimited again
+	few       = 10               // calls a second that no application should mind; more if more were made
 	growth    = 1.01             // by every call that was taken
+	unsaid    = time.Second      // the pause when the application asks for one and does not say for how long
 )
 
 func newPacer(perMinute int) *pacer {
@@ -112,18 +115,24 @@ func (p *pacer) delay(urgent bool) time.Duration {
 	return 0
 }
 
-// throttled pauses all calls for after and halves the rate.
+// throttled pauses all calls for as long as the application asks, 0 if it does not say, and halves the rate.
 func (p *pacer) throttled(after time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
-	if now.Before(p.until) {
+	if after <= 0 {
+		after = unsaid
+	}
+	if until := now.Add(after); until.After(p.until) {
+		p.until = until
+	}
+	if now.Sub(p.halved) < max(after, unsaid) {
 		return // calls that were under way together are one complaint
 	}
-	p.until = now.Add(after)
+	p.halved = now
 	limit := p.limiter.Limit()
 	if limit == rate.Inf {
-		limit = rate.Limit(max(p.lastRate, p.calls, 2))
+		limit = rate.Limit(max(p.lastRate, p.calls, few))
 	}
 	p.set(max(slowest, limit/2))
 }
