@@ -20,6 +20,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/telemetry"
 	auditv1 "github.com/tenurehq/tenure/proto/gen/tenure/audit/v1"
+	"github.com/tenurehq/tenure/services/console"
 	"github.com/tenurehq/tenure/services/settings"
 )
 
@@ -195,23 +196,27 @@ func (p *Process) Run(ctx context.Context) error {
 // listen takes the gRPC address: for operators where this process is the front door, for the other services where it
 // is one of them.
 func (p *Process) listen() error {
-	cfg := rpc.Config{Listen: p.settings.Listen.GRPC, TLS: p.settings.RPCTLS()}
-	if cfg.Listen == "" {
-		return nil
-	}
-	var registers []func(grpc.ServiceRegistrar)
+	address, tls := p.settings.Listen.GRPC, p.settings.RPCTLS()
 	if p.door {
 		peers := map[string]grpc.ClientConnInterface{}
 		for _, callee := range callees {
 			peers[callee] = p.peer(callee, "console")
 		}
-		cfg.Operators, cfg.Door = p.settings.Callers(), rpc.Door(peers)
-	} else {
-		for _, register := range p.services {
-			registers = append(registers, register)
+		door, err := console.New(console.Config{Listen: address, TLS: tls, Operators: p.settings.Callers()}, console.Deps{Peers: peers, Log: p.tel.Log})
+		if err != nil {
+			return err
 		}
+		p.infra = append(p.infra, door.Run)
+		return nil
 	}
-	server, err := rpc.Listen(cfg, p.tel.Log, registers...)
+	if address == "" {
+		return nil
+	}
+	registers := make([]func(grpc.ServiceRegistrar), 0, len(p.services))
+	for _, register := range p.services {
+		registers = append(registers, register)
+	}
+	server, err := rpc.Listen(rpc.Config{Listen: address, TLS: tls}, p.tel.Log, registers...)
 	if err != nil {
 		return err
 	}

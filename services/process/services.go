@@ -150,11 +150,12 @@ func (p *Process) Audit(ctx context.Context) error {
 }
 
 // Console makes the process the front door: its gRPC listener is for operators, and forwards in their name.
-func (p *Process) Console() {
+func (p *Process) Console(context.Context) error {
 	p.door = true
 	for _, callee := range callees {
 		p.peer(callee, "console")
 	}
+	return nil
 }
 
 // httpListener is the webhooks' listener, with TLS where it is not loopback.

@@ -2,30 +2,8 @@
 package main
 
 import (
-	"context"
-	"errors"
-
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/services/process"
-	"github.com/tenurehq/tenure/services/settings"
 )
 
-func main() { run.Main(start) }
-
-func start(ctx context.Context, args []string) error {
-	cfg, check, err := settings.Command("hr-ingest", args, nil)
-	if err != nil {
-		return err
-	}
-	if check {
-		return cfg.Check()
-	}
-	p, err := process.Start(ctx, "ingest", cfg)
-	if err != nil {
-		return err
-	}
-	if err := p.Ingest(ctx); err != nil {
-		return errors.Join(err, p.Close())
-	}
-	return errors.Join(p.Run(ctx), p.Close())
-}
+func main() { run.Main(process.One("hr-ingest", "ingest", (*process.Process).Ingest, nil)) }

@@ -41,13 +41,12 @@ func serve(ctx context.Context, cfg *settings.Settings, beside func(context.Cont
 		return err
 	}
 	for _, add := range []func(context.Context) error{
-		p.Ingest, p.Policy, func(ctx context.Context) error { return p.Provision(ctx) }, p.Audit,
+		p.Ingest, p.Policy, func(ctx context.Context) error { return p.Provision(ctx) }, p.Audit, p.Console,
 	} {
 		if err := add(ctx); err != nil {
 			return errors.Join(err, p.Close())
 		}
 	}
-	p.Console()
 	if beside != nil {
 		p.Beside(beside)
 	}
