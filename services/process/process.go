@@ -32,7 +32,6 @@ type Process struct {
 	settings *settings.Settings
 	tel      *telemetry.Telemetry
 	server   *bus.Server
-	buses    map[string]*bus.Bus
 
 	services map[string]func(grpc.ServiceRegistrar) // those in this process
 	peers    map[[2]string]*later                   // by callee and caller
@@ -50,7 +49,7 @@ func Start(ctx context.Context, name string, s *settings.Settings) (*Process, er
 		return nil, err
 	}
 	return &Process{
-		settings: s, tel: tel, buses: map[string]*bus.Bus{},
+		settings: s, tel: tel,
 		services: map[string]func(grpc.ServiceRegistrar){}, peers: map[[2]string]*later{},
 		infra: []run.Task{tel.Serve},
 	}, nil
@@ -113,6 +112,7 @@ func (p *Process) stream(ctx context.Context, service string) (*bus.Bus, error) 
 		return nil, err
 	}
 	p.closed = append(p.closed, closer(b.Close))
+	p.tel.Ready("stream of "+service, b.Ready)
 	return b, nil
 }
 
