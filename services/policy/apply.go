@@ -113,8 +113,8 @@ func (s *Service) ApplyModel(
 		ModelSeq:      unsigned(applied.Seq),
 		Sha256:        applied.SHA256,
 		Actor:         applied.AppliedBy,
-		PeopleGaining: uint32(min(sim.gaining, math.MaxUint32)), //nolint:gosec // bounded
-		PeopleLosing:  uint32(min(sim.losing, math.MaxUint32)),  //nolint:gosec // bounded
+		PeopleGaining: uint32(min(sim.gaining, math.MaxUint32)),
+		PeopleLosing:  uint32(min(sim.losing, math.MaxUint32)),
 	}, bus.Cause{TraceParent: telemetry.TraceParent(ctx)})
 	applied.EventID, applied.CorrelationID = event.ID, event.CorrelationID
 	err = s.store.InTx(ctx, func(tx store.Tx) error {

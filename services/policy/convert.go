@@ -15,11 +15,11 @@ import (
 )
 
 // signed and unsigned change the type of a counter, which is never near the limit of either.
-func signed(n uint64) int64 { return int64(min(n, math.MaxInt64)) } //nolint:gosec // bounded
+func signed(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
-func unsigned(n int64) uint64 { return uint64(max(n, 0)) } //nolint:gosec // bounded
+func unsigned(n int64) uint64 { return uint64(max(n, 0)) }
 
-func count(n int) uint32 { return uint32(min(max(n, 0), math.MaxInt32)) } //nolint:gosec // bounded
+func count(n int) uint32 { return uint32(min(max(n, 0), math.MaxInt32)) }
 
 func timestamp(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {

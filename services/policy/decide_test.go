@@ -25,8 +25,8 @@ func TestAJoinerAMoverAndALeaverHaveWhatTheModelSaysAndItIsAnnounced(t *testing.
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
 		s, h := w.service(), w.listen()
-		background(t, s.Run)
 		w.apply(s, company)
+		background(t, s.Run)
 		if applied := h.model(); applied.GetActor() != "operator:ada" || applied.GetModelSeq() != 1 {
 			t.Errorf("announced %v", applied)
 		}
@@ -82,8 +82,8 @@ func TestAWorkerReadsWhatWasAnnouncedWithTheNumbersOfTheLastDecision(t *testing.
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
 		s, h := w.service(), w.listen()
-		background(t, s.Run)
 		w.apply(s, company)
+		background(t, s.Run)
 		h.model()
 		ann, bob := person(active, "d008"), person(pending, "d005")
 		joined := w.say(normal, eventv1.LifecycleKind_LIFECYCLE_KIND_JOINER, ann)
@@ -503,6 +503,39 @@ func TestOtherApplicationsMakeEverybodyDueAgain(t *testing.T) {
 		d := got.GetDesired()[0]
 		if d.GetAccount()["login"] != "v-"+ann.GetId() || d.GetGeneration() != 2 {
 			t.Errorf("after another mapping of accounts: %v", d)
+		}
+	})
+}
+
+// A lifecycle event into five applications may write 18 rows in policy's database, its relay's included.
+func TestAJoinerIntoFiveApplicationsWritesTwelveRows(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		s := w.service(large)
+		w.apply(s, largeModel())
+		rows := func() map[string]int64 {
+			counts := map[string]int64{}
+			for _, table := range []string{"decisions", "desired", "history", "outbox"} {
+				var count int64
+				if err := w.db.QueryRow(t.Context(), "SELECT COUNT(*) FROM "+table).Scan(&count); err != nil {
+					t.Fatal(err)
+				}
+				counts[table] = count
+			}
+			return counts
+		}
+		before := rows()
+		ann := w.people.put(person(active, "d005"))
+		if err := s.Decide(t.Context(), ann.GetId()); err != nil {
+			t.Fatal(err)
+		}
+		after := rows()
+		for table := range after {
+			after[table] -= before[table]
+		}
+		want := map[string]int64{"decisions": 1, "desired": 5, "history": 1, "outbox": 5}
+		if diff := cmp.Diff(want, after); diff != "" {
+			t.Errorf("rows written (-want +got):\n%s", diff)
 		}
 	})
 }

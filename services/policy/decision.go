@@ -97,7 +97,7 @@ func (s *Service) decideChunk(
 		if before.N > 0 && before.Basis == basis && (!before.Withheld || withhold) {
 			continue // decided already; an event came twice
 		}
-		all = append(all, s.weigh(rules, p, before, desired[id], s.triggerOf(rules, before, triggers[id]), withhold))
+		all = append(all, s.weigh(rules, p, before, desired[id], triggerOf(rules, before, triggers[id]), withhold))
 	}
 	return all, stale, nil
 }
@@ -119,14 +119,12 @@ func (s *Service) getPeople(ctx context.Context, ids []string) (map[string]*peop
 func (s *Service) withholding() bool { return s.behind() > s.cfg.MaxBehind }
 
 // triggerOf names the cause of a decision that no event asked for: a newer model, or nothing but repair.
-func (s *Service) triggerOf(rules *rules, before store.Decided, t trigger) trigger {
+func triggerOf(rules *rules, before store.Decided, t trigger) trigger {
 	if t.event != "" {
 		return t
 	}
-	if before.ModelSeq < rules.applied.Seq && rules.applied.EventID != "" {
-		t.event, t.since = rules.applied.EventID, rules.applied.AppliedAt
-		t.cause = bus.Cause{CorrelationID: rules.applied.CorrelationID, CausationID: rules.applied.EventID}
-		return t
+	if before.N > 0 && before.ModelSeq < rules.applied.Seq {
+		return rules.trigger()
 	}
 	t.cause.CorrelationID = uuid.Must(uuid.NewV7()).String()
 	return t

@@ -17,8 +17,8 @@ func TestExplainTellsTheRuleTheFalsePartAndTheHistory(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
 		s, h := w.service(), w.listen()
-		background(t, s.Run)
 		w.apply(s, company)
+		background(t, s.Run)
 		h.model()
 		ann := person(active, "d005")
 		joined := w.say(normal, eventv1.LifecycleKind_LIFECYCLE_KIND_JOINER, ann)

@@ -25,7 +25,7 @@ func (s *Service) Compare(ctx context.Context) error {
 	if err != nil || r == nil {
 		return err
 	}
-	return s.compare(ctx, r)
+	return s.compare(ctx, r, true)
 }
 
 // ReleaseWithheld is what repair does every second.

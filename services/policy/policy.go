@@ -127,7 +127,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg:      cfg,
 		accounts: accounts,
-		basis:    int64(binary.BigEndian.Uint64(digest[:]) >> 1), //nolint:gosec // 63 bits
+		basis:    int64(binary.BigEndian.Uint64(digest[:]) >> 1),
 		db:       deps.DB,
 		store:    store.New(deps.DB),
 		outbox:   out,

@@ -21,6 +21,8 @@ const (
 	// some tens of milliseconds for it.
 	repairBatch = 200
 	repairLease = 30 * time.Second
+	// grace is how long an event may take from ingest before repair does its work.
+	grace = time.Second
 )
 
 // repair decides about whomever events did not reach: at the start, every five minutes, when the stream is a new one,
@@ -30,93 +32,137 @@ func (s *Service) repair(ctx context.Context) error {
 	return s.db.Lease(ctx, "policy-repair", repairLease, func(ctx context.Context, _ int64) error {
 		look := time.NewTicker(lookEvery)
 		defer look.Stop()
-		var compared time.Time // when everybody was last found up to date, or made so
-		var seq int64          // by which model
+		r := repairer{Service: s, seq: unknownModel}
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-s.wake:
-				compared = time.Time{}
+				r.compared = time.Time{}
 			case <-look.C:
 			}
-			due, err := s.repairOnce(ctx, &seq, compared)
+			err := r.once(ctx)
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // told to stop; what was under way is done again by whoever comes next
+				return nil // what was under way is done again by whoever comes next
 			}
 			if err != nil {
 				s.log.Warn("repair was interrupted and will be tried again", zap.Error(err))
-				compared = time.Time{}
-				continue
-			}
-			if due {
-				compared = time.Now()
+				r.compared = time.Time{}
 			}
 		}
 	})
 }
 
-// repairOnce compares everybody when it is time or the model is another one than seq, and else only releases what was
-// withheld. It says whether it compared.
-func (s *Service) repairOnce(ctx context.Context, seq *int64, compared time.Time) (bool, error) {
-	rules, err := s.rules(ctx)
-	if err != nil || rules == nil {
-		return false, err
+// unknownModel is what a repairer compared with before it compared anything.
+const unknownModel = -1
+
+// repairer is one replica's turn at repairing.
+type repairer struct {
+	*Service
+	compared time.Time // when everybody was last found up to date, or made so; zero: compare now
+	seq      int64     // of the model that was compared with; 0: there was none
+}
+
+// once compares everybody when it is time or the model is another one, and else only releases what was withheld.
+func (r *repairer) once(ctx context.Context) error {
+	rules, err := r.rules(ctx)
+	if err != nil {
+		return err
 	}
-	if time.Since(compared) < compareEvery && rules.applied.Seq == *seq {
-		return false, s.releaseWithheld(ctx)
+	if rules == nil {
+		r.seq = 0
+		return nil
 	}
-	if err := s.compare(ctx, rules); err != nil {
-		return false, err
+	if time.Since(r.compared) < compareEvery && rules.applied.Seq == r.seq {
+		return r.releaseWithheld(ctx)
 	}
-	*seq = rules.applied.Seq
-	return true, nil
+	newModel := r.seq != unknownModel && r.seq != rules.applied.Seq
+	if err := r.compare(ctx, rules, newModel); err != nil {
+		return err
+	}
+	r.seq, r.compared = rules.applied.Seq, time.Now()
+	return nil
 }
 
 // compare decides about everybody whose last decision was not made from ingest's newest version by these rules.
-func (s *Service) compare(ctx context.Context, rules *rules) error {
+// newModel says that the model is why people never decided about are due.
+func (s *Service) compare(ctx context.Context, rules *rules, newModel bool) error {
 	outdated, err := s.store.CountOutdated(ctx, store.Basis{ModelSeq: rules.applied.Seq, Accounts: s.basis})
 	if err != nil {
 		return err
 	}
 	s.metrics.outdated.Set(float64(outdated))
-	return s.eachVersion(ctx, func(pairs []*peoplev1.VersionsResponse_Pair) error {
+	var behind []string
+	var decided int
+	err = s.eachVersion(ctx, func(pairs []*peoplev1.VersionsResponse_Pair) error {
 		for chunk := range slices.Chunk(pairs, repairBatch) {
-			due, err := s.due(ctx, rules, chunk)
+			due, later, err := s.due(ctx, rules, chunk, newModel)
 			if err != nil {
 				return err
 			}
 			if err := s.decide(ctx, due); err != nil {
 				return err
 			}
-			if outdated -= int64(len(due)); outdated >= 0 {
-				s.metrics.outdated.Set(float64(outdated))
-			}
+			behind, decided = append(behind, later...), decided+len(due)
+			outdated = max(outdated-int64(len(due)), 0)
+			s.metrics.outdated.Set(float64(outdated))
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if decided > 0 {
+		s.log.Info("everybody was decided about by the applied model",
+			zap.Int64("model_seq", rules.applied.Seq), zap.Int("people", decided))
+	}
+	if len(behind) == 0 {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(grace):
+	}
+	for chunk := range slices.Chunk(behind, repairBatch) {
+		due := make(map[string]trigger, len(chunk))
+		for _, id := range chunk {
+			due[id] = trigger{}
+		}
+		if err := s.decide(ctx, due); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// due returns those of pairs who must be decided about, without a cause.
+// due returns those of pairs who must be decided about because the rules are others, and those of whom ingest has a
+// newer version, whose event is most likely on its way: they are left to it for a moment, so that the record names the
+// event as the cause and not repair.
 func (s *Service) due(
-	ctx context.Context, rules *rules, pairs []*peoplev1.VersionsResponse_Pair,
-) (map[string]trigger, error) {
+	ctx context.Context, rules *rules, pairs []*peoplev1.VersionsResponse_Pair, newModel bool,
+) (now map[string]trigger, later []string, err error) {
 	ids := make([]string, len(pairs))
 	for i, p := range pairs {
 		ids[i] = p.GetId()
 	}
 	decided, err := s.store.Decided(ctx, ids)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	due := map[string]trigger{}
+	now = map[string]trigger{}
 	for _, p := range pairs {
 		d := decided[p.GetId()]
-		if d.PersonVersion < signed(p.GetVersion()) || d.ModelSeq < rules.applied.Seq || d.Accounts != s.basis {
-			due[p.GetId()] = trigger{}
+		switch {
+		case d.N == 0 && newModel:
+			now[p.GetId()] = rules.trigger()
+		case d.N > 0 && (d.ModelSeq < rules.applied.Seq || d.Accounts != s.basis):
+			now[p.GetId()] = trigger{}
+		case d.PersonVersion < signed(p.GetVersion()):
+			later = append(later, p.GetId())
 		}
 	}
-	return due, nil
+	return now, later, nil
 }
 
 // eachVersion streams everybody's version from ingest.

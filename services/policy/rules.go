@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/services/policy/decide"
 	"github.com/tenurehq/tenure/services/policy/internal/store"
 	"github.com/tenurehq/tenure/services/policy/model"
@@ -15,6 +16,15 @@ import (
 type rules struct {
 	decide.Rules
 	applied store.Model // without its files
+}
+
+// trigger makes the model's taking effect the cause of a decision.
+func (r *rules) trigger() trigger {
+	return trigger{
+		event: r.applied.EventID,
+		cause: bus.Cause{CorrelationID: r.applied.CorrelationID, CausationID: r.applied.EventID},
+		since: r.applied.AppliedAt,
+	}
 }
 
 // rules returns what holds now, nil before a model was applied. Another replica may have applied one, so the database

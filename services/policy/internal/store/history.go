@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -77,6 +78,13 @@ FROM history WHERE person = $1 ORDER BY n`
 	return past, nil
 }
 
+// states is the stored form of decide's states.
+var states = [...]eventv1.AccessState{
+	decide.None:     eventv1.AccessState_ACCESS_STATE_NONE,
+	decide.Disabled: eventv1.AccessState_ACCESS_STATE_DISABLED,
+	decide.Enabled:  eventv1.AccessState_ACCESS_STATE_ENABLED,
+}
+
 func encodeChanges(changes []Desired) ([]byte, error) {
 	stored := &accessv1.ShowAccessResponse{}
 	for i := range changes {
@@ -87,7 +95,7 @@ func encodeChanges(changes []Desired) ([]byte, error) {
 		one := accessToProto(c.Access)
 		one.Desired.Application, one.Desired.EventId = c.Application, c.EventID
 		one.Desired.Generation = uint64(c.Generation) //nolint:gosec // CHECK (generation > 0)
-		one.Desired.State = eventv1.AccessState(c.Access.State + 1)
+		one.Desired.State = states[c.Access.State]
 		stored.Applications = append(stored.Applications, one)
 	}
 	encoded, err := proto.Marshal(stored)
@@ -110,7 +118,7 @@ func decodeChanges(encoded []byte) ([]Desired, error) {
 			Generation:  int64(one.GetDesired().GetGeneration()), //nolint:gosec // encodeChanges wrote an int64
 			Access:      accessFromProto(one),
 		}
-		d.Access.State = decide.State(one.GetDesired().GetState() - 1)
+		d.Access.State = decide.State(slices.Index(states[:], one.GetDesired().GetState()))
 		changes = append(changes, d)
 	}
 	return changes, nil
