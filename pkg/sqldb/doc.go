@@ -30,5 +30,6 @@
 // only migrations use; every other connection runs as the role <schema>, which may SELECT, INSERT, UPDATE and DELETE,
 // but only SELECT and INSERT on append-only tables. Neither role can log in. Open makes what is missing, for which
 // the DSN's user needs CREATEROLE and CREATE on the database; when an administrator has made the roles and the schema
-// before, it only needs to be a member of both roles.
+// before, it only needs to be a member of both roles. The roles bound what the service's own statements can do; whoever
+// has the DSN can do what its user can.
 package sqldb

@@ -35,7 +35,7 @@ func (r *Rows) Next() bool {
 }
 
 // Scan copies the current row into dest: *string, *int64, *[]byte, pointers to these or sql.Null[T] where NULL is
-// possible, and types built on them.
+// possible, and types built on them. Empty bytes may be read as nil: to tell them from NULL, ask the database.
 func (r *Rows) Scan(dest ...any) error {
 	if r.closed {
 		return errors.New("scan of closed rows")
