@@ -47,9 +47,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 refused.`,
 		newEvents(c), newModel(c), newAudit(c),
 		later("holds", "the brake"), later("connector", "the conformance kit"),
 	)
-	for _, cmd := range root.Commands() {
-		strict(cmd)
-	}
+	strict(root)
 	return root
 }
 
