@@ -158,6 +158,49 @@ func TestAPolicyReplicaThatIsBehindIsNotActedOn(t *testing.T) {
 	w.done("code", "ann")
 }
 
+// TestAnOvertakenJoinerMakesWayAtOnce: the newer decision does not wait for the older one's lease.
+func TestAnOvertakenJoinerMakesWayAtOnce(t *testing.T) {
+	t.Parallel()
+	m := newMemory("a")
+	a := one("code", m)
+	a.Limits.Timeout = time.Minute // and so the lease outlives the test's patience
+	w := newWorld(t, "sqlite", a)
+	reading, goOn := make(chan struct{}, 100), make(chan struct{})
+	m.misbehave(func(_ context.Context, op string) error {
+		if op == "READ" {
+			reading <- struct{}{}
+			<-goOn
+		}
+		return nil
+	})
+	w.start()
+	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+	<-reading
+	w.publish(want{app: "code", person: "ann", state: none})
+	w.untilMarked("code", "ann", 2)
+	close(goOn)
+	w.done("code", "ann")
+	journalIs(t, m)
+}
+
+func TestWhatWasOnlyShownIsDoneWhenEnforceSaysSo(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a")
+		a := one("code", m)
+		a.Enforce = "observe"
+		w := newWorld(t, engine, a)
+		_, stop := w.start()
+		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+		w.outcome("code", "ann", notDone)
+		stop()
+		w.cfg.Applications[0].Enforce = "add"
+		w.start()
+		w.done("code", "ann")
+		journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
+	})
+}
+
 func TestALeaverInAnApplicationThatIsDownPagesSomebody(t *testing.T) {
 	t.Parallel()
 	m := newMemory("a")

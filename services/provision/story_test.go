@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -239,6 +240,8 @@ func TestUrgentOvertakes(t *testing.T) {
 		w.done("code", "lee")
 
 		hang, release := make(chan struct{}, 100), make(chan struct{})
+		goOn := sync.OnceFunc(func() { close(release) })
+		t.Cleanup(goOn)
 		w.lossy("code").onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 			if req.GetAccountId() == "" { // a joiner
 				hang <- struct{}{}
@@ -259,7 +262,7 @@ func TestUrgentOvertakes(t *testing.T) {
 		if len(hang) > 0 {
 			t.Error("joiners took slots that are kept for leavers")
 		}
-		close(release)
+		goOn()
 	})
 }
 

@@ -25,6 +25,7 @@ import (
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/provision"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
 
 const patience = 20 * time.Second // for what must happen
@@ -291,6 +292,18 @@ func (w *world) summary() []string {
 		out = append(out, fmt.Sprintf("%s %v", e.Subject, m))
 	}
 	return out[max(0, len(out)-20):]
+}
+
+// untilMarked waits until a worker has heard of a generation.
+func (w *world) untilMarked(app, person string, generation int64) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		target, _, err := store.New(w.dbs[app]).Target(w.t.Context(), person)
+		if err == nil && target.Generation >= generation {
+			return
+		}
+	}
+	w.t.Fatalf("generation %d of %s was not heard of within %s", generation, person, patience)
 }
 
 // facts are the facts of one kind about a person, in the order heard.

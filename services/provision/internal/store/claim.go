@@ -77,9 +77,12 @@ RETURNING `+targetColumns, args...)
 	return claimed, nil
 }
 
+// What was abandoned stays so: its lease is over, and the name of who held it says that an intent may be open.
 const giveBack = `
 UPDATE targets
-SET    version = version + 1, holder = '', lease_until = 0,
+SET    version = version + 1,
+       holder = CASE WHEN $6 = 1 THEN holder ELSE '' END,
+       lease_until = CASE WHEN $6 = 1 THEN 1 ELSE 0 END,
        due_at = CASE WHEN generation > $4 THEN due_at ELSE $5 END
 WHERE  person = $1 AND epoch = $2 AND holder = $3`
 
@@ -91,7 +94,7 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 	}
 	err := s.InTx(ctx, func(tx Tx) error {
 		for _, t := range targets {
-			if _, err := tx.Exec(ctx, giveBack, t.Person, t.Epoch, holder, t.Generation, micros(due)); err != nil {
+			if _, err := tx.Exec(ctx, giveBack, t.Person, t.Epoch, holder, t.Generation, micros(due), flag(t.Abandoned)); err != nil {
 				return err
 			}
 		}
@@ -189,6 +192,30 @@ WHERE  due_at > $2 AND problem = $1`
 func (t Tx) Wake(ctx context.Context, problem string, now time.Time) error {
 	if _, err := t.Exec(ctx, wake, problem, micros(now)); err != nil {
 		return fmt.Errorf("wake targets: %w", err)
+	}
+	return nil
+}
+
+const applied = `
+INSERT INTO applied (key, value) VALUES ('settings', $1)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE applied.value <> excluded.value`
+
+const makeDue = `
+UPDATE targets SET version = version + 1, due_at = $1
+WHERE  due_at = 0 OR due_at > $1`
+
+// Apply notes the settings that the targets are planned by, and makes every target due when they are others than before:
+// what was only shown may now have to be done.
+func (t Tx) Apply(ctx context.Context, settings string, now time.Time) error {
+	rows, err := t.Exec(ctx, applied, settings)
+	if err != nil {
+		return fmt.Errorf("note settings: %w", err)
+	}
+	if rows == 0 {
+		return nil
+	}
+	if _, err := t.Exec(ctx, makeDue, micros(now)); err != nil {
+		return fmt.Errorf("make all targets due: %w", err)
 	}
 	return nil
 }

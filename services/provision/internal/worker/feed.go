@@ -32,7 +32,8 @@ func (w *Worker) feed(ctx context.Context, lane store.Lane) error {
 		if !w.ready(ctx) {
 			return nil
 		}
-		taken, err := w.claim(ctx, lane)
+		claimed := w.deps.Now()
+		taken, err := w.claim(ctx, lane, claimed)
 		if err == nil && len(taken) == 0 {
 			w.idle(ctx, lane)
 			continue
@@ -51,7 +52,7 @@ func (w *Worker) feed(ctx context.Context, lane store.Lane) error {
 			continue
 		}
 		pause = pauseMin
-		w.begin(ctx, lane, taken, desired, &begun)
+		w.begin(ctx, lane, claimed, taken, desired, &begun)
 	}
 	return nil
 }
@@ -73,7 +74,10 @@ func (w *Worker) ready(ctx context.Context) bool {
 			w.limit(d)
 			return ctx.Err() == nil
 		}
-		if sleep(ctx, pauseMin) != nil { // not the breaker's kind of problem: ask again
+		if w.app.breaker.open() == nil { // not the breaker's kind of problem, which it would have told
+			w.log.Warn("connector does not describe itself", zap.String("code", CodeName(p.Code)))
+		}
+		if sleep(ctx, pauseMax) != nil {
 			return false
 		}
 	}
@@ -97,8 +101,7 @@ func (w *Worker) limit(d *described) {
 
 // claim takes as many targets as are likely to be worked on soon: a target that waits under its lease is one that no
 // other worker takes.
-func (w *Worker) claim(ctx context.Context, lane store.Lane) ([]store.Claimed, error) {
-	now := w.deps.Now()
+func (w *Worker) claim(ctx context.Context, lane store.Lane, now time.Time) ([]store.Claimed, error) {
 	return w.deps.Store.Claim(ctx, store.Claim{
 		Lane: lane, Limit: w.batch(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease),
 	})
@@ -162,8 +165,9 @@ func (w *Worker) idle(ctx context.Context, lane store.Lane) {
 
 // begin starts the work on each target as a slot becomes free. What was not begun when ctx ends, or when the
 // application stops working, is given back.
-func (w *Worker) begin(ctx context.Context, lane store.Lane, taken []store.Claimed, desired map[string]*accessv1.Desired, begun *sync.WaitGroup) {
-	asked := w.deps.Now()
+func (w *Worker) begin(
+	ctx context.Context, lane store.Lane, claimed time.Time, taken []store.Claimed, desired map[string]*accessv1.Desired, begun *sync.WaitGroup,
+) {
 	hurry := lane == urgent
 	for i, t := range taken {
 		if w.app.breaker.open() != nil || w.slots.take(ctx, hurry) != nil {
@@ -175,7 +179,7 @@ func (w *Worker) begin(ctx context.Context, lane store.Lane, taken []store.Claim
 			defer w.slots.giveBack(hurry)
 			start := time.Now()
 			// What was taken is finished, also when the process is told to stop.
-			w.work(context.WithoutCancel(ctx), t, d, asked, ctx.Done())
+			w.work(context.WithoutCancel(ctx), t, d, claimed, ctx.Done())
 			w.lasted(time.Since(start))
 		})
 	}

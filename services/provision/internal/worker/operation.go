@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,9 +28,12 @@ type operation struct {
 	pending bool                      // the application accepted it and has not finished
 }
 
-// act commits the intent to carry out steps and then makes the calls. No operation and no problem: it may not be
-// carried out any more. No operation and a problem: nothing was called.
-func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, *connector.Problem) {
+// errSuperseded: the lease was lost or a newer generation was heard of, so nothing may be called any more.
+var errSuperseded = errors.New("superseded")
+
+// act commits the intent to carry out steps and then makes the calls. Its errors mean that nothing was called: because of a
+// *connector.Problem, of errSuperseded, or of a database that does not say whether the intent was written.
+func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	hurry := k.lane == urgent
 	if p := k.app.admit(ctx, hurry); p != nil { // first, so that not_after is not spent on waiting
 		return nil, p
@@ -40,8 +44,11 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, *connect
 	if limit := k.leased.Add(-timing.Skew); notAfter.After(limit) {
 		until := now.Add(timing.Lease)
 		ok, err := k.deps.Store.Renew(ctx, k.holder, store.Claimed{Target: k.t}, now, until)
-		if err != nil || !ok {
-			return nil, nil
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, errSuperseded
 		}
 		k.leased = until
 	}
@@ -56,8 +63,11 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, *connect
 		}
 		return k.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane(k.lane), event)
 	})
-	if err != nil || !committed {
-		return nil, nil // no call without a committed intent
+	if err != nil {
+		return nil, err // no call without a committed intent
+	}
+	if !committed {
+		return nil, errSuperseded
 	}
 	k.ops = append(k.ops, op)
 	k.call(ctx, op, op.steps)

@@ -27,10 +27,17 @@ const (
 // repair compares every generation with policy's: at start, at intervals, and whenever the stream is a new one. A
 // message that was lost is found by it.
 func (w *Worker) repair(ctx context.Context) error {
+	applied := false
 	for {
+		if !applied {
+			applied = w.apply(ctx)
+		}
 		next := w.cfg.Timing.Repair + rand.N(w.cfg.Timing.Repair/10+1) //nolint:gosec // so that applications do not ask all at once
 		if err := w.compare(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("generations not compared", zap.Error(err))
+			next = min(next, repairRetry)
+		}
+		if !applied {
 			next = min(next, repairRetry)
 		}
 		timer := time.NewTimer(next)
@@ -43,6 +50,17 @@ func (w *Worker) repair(ctx context.Context) error {
 			timer.Stop()
 		}
 	}
+}
+
+// apply makes everything due when the operator changed how it is planned, such as from observe to full.
+func (w *Worker) apply(ctx context.Context) bool {
+	settings := fmt.Sprintf("%+v %s", w.cfg.Settings, w.cfg.Correlate)
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) error { return tx.Apply(ctx, settings, w.deps.Now()) })
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("settings not compared", zap.Error(err))
+	}
+	wake(w.wakeNormal)
+	return err == nil
 }
 
 func (w *Worker) compare(ctx context.Context) error {

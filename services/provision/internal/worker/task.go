@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -43,10 +44,11 @@ type task struct {
 	ops []*operation // without an outcome yet, the oldest first
 }
 
-// work brings one claimed target forward as far as it goes now, and gives it back.
-func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, asked time.Time, stop <-chan struct{}) {
-	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: asked.Add(w.cfg.Timing.Lease), stop: stop}
-	if w.deps.Now().Sub(asked) > fresh {
+// work brings one claimed target forward as far as it goes now, and gives it back. d is what policy said when it was asked
+// after claimed.
+func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, claimed time.Time, stop <-chan struct{}) {
+	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop}
+	if w.deps.Now().Sub(claimed) > fresh {
 		again, err := w.ask(ctx, []string{c.Person})
 		if err != nil {
 			w.giveBack(ctx, []store.Claimed{c}, pauseMin)
@@ -54,20 +56,8 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 		}
 		k.desired = again[c.Person]
 	}
-	if k.desired == nil { // nothing is inferred from a decision that is not there
-		k.d = plan.Desired{Person: c.Person}
-		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_INCONSISTENT, Reason: reasonNoDecision})
-		return
-	}
-	k.d = desiredOf(k.desired)
-	if int64(k.d.Generation) < c.Generation { //nolint:gosec // a counter
+	if int64(k.desired.GetGeneration()) < c.Generation && k.desired != nil { //nolint:gosec // a counter
 		w.giveBack(ctx, []store.Claimed{c}, pauseMin) // a replica of policy that is behind: lower generations are dropped
-		return
-	}
-	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
-	var p *connector.Problem
-	if k.can, p = w.app.describe(ctx); p != nil {
-		k.end(ctx, p)
 		return
 	}
 	if c.Abandoned || c.Pending != "" {
@@ -76,6 +66,20 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 			w.giveBack(ctx, []store.Claimed{c}, pauseMin)
 			return
 		}
+	}
+	if k.desired == nil { // nothing is inferred from a decision that is not there
+		k.d = plan.Desired{Person: c.Person}
+		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_INCONSISTENT, Reason: reasonNoDecision})
+		return
+	}
+	k.d = desiredOf(k.desired)
+	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
+	var p *connector.Problem
+	if k.can, p = w.app.describe(ctx); p != nil {
+		k.end(ctx, p)
+		return
+	}
+	if k.t.Pending != "" {
 		k.poll(ctx)
 	}
 	k.rounds(ctx)
@@ -115,12 +119,17 @@ func (k *task) rounds(ctx context.Context) {
 			k.abandon(ctx)
 			return
 		}
-		op, p := k.act(ctx, steps)
-		if op == nil {
-			if p == nil {
-				return // the lease was lost, or a newer generation was heard of: whoever takes it next goes on
-			}
+		op, err := k.act(ctx, steps)
+		var p *connector.Problem
+		switch {
+		case errors.Is(err, errSuperseded):
+			k.abandon(ctx)
+			return
+		case errors.As(err, &p):
 			k.end(ctx, p)
+			return
+		case err != nil: // perhaps there is an intent: the lease ends by itself, and whoever takes it next looks
+			k.log.Warn("intent not written", zap.String(telemetry.FieldPerson, k.d.Person), zap.Error(err))
 			return
 		}
 		last = op
@@ -137,6 +146,7 @@ func (k *task) stopping() bool {
 	}
 }
 
+// abandon gives the target back before anything more is begun.
 func (k *task) abandon(ctx context.Context) {
 	if len(k.ops) > 0 { // operations of before wait for their outcome, and the read-back is here
 		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_OUTCOME_UNKNOWN, Reason: reasonLostReply})

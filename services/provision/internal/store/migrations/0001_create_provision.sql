@@ -85,3 +85,9 @@ CREATE TABLE journal (
 );
 CREATE INDEX journal_person ON journal (person, operation);
 CREATE INDEX journal_open ON journal (person) WHERE outcome_at = 0;
+
+-- What the targets were planned by last.
+CREATE TABLE applied (
+    key   TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
