@@ -15,9 +15,6 @@ func (s *Service) Fire(ctx context.Context) error {
 // DropRaw forgets what raw_retention has passed for, as the task does when it wakes.
 func (s *Service) DropRaw(ctx context.Context) error { return s.dropRaw(ctx) }
 
-// Commitment is what an event says of facts and nonce.
-func Commitment(nonce, facts []byte) []byte { return commitment(nonce, facts) }
-
 // Happenings are the rows behind a timeline.
 func (s *Service) Happenings(ctx context.Context, person string) ([]store.Happening, error) {
 	return s.store.Happenings(ctx, person)

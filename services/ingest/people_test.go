@@ -2,7 +2,9 @@ package ingest_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,7 +14,6 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/fault"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
-	"github.com/tenurehq/tenure/services/ingest"
 )
 
 func TestAPersonIsFoundByEachOfTheirNames(t *testing.T) {
@@ -197,7 +198,8 @@ func TestACommitmentIsOverWhatTheEventLeavesOut(t *testing.T) {
 		if err != nil || len(kept) != 1 {
 			t.Fatalf("%d happenings are kept (%v)", len(kept), err)
 		}
-		want := ingest.Commitment(kept[0].Nonce, kept[0].Facts)
+		sum := sha256.Sum256(slices.Concat([]byte("tenure.people.v1.Happening\x00"), kept[0].Nonce, kept[0].Facts))
+		want := sum[:]
 		lifecycle, ok := published.(interface{ GetCommitment() []byte })
 		if !ok || !bytes.Equal(lifecycle.GetCommitment(), want) || len(kept[0].Nonce) != 32 {
 			t.Errorf("the event's commitment is not over the facts that are kept")
@@ -211,7 +213,7 @@ func TestACommitmentIsOverWhatTheEventLeavesOut(t *testing.T) {
 func TestAnOperatorsWordIsAFactAboutTheSameEmployment(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
-		w.deliver("msg-1", changed(ann().with("attributes", data{"cost_center": "4711"})))
+		w.deliver("msg-1", changed(ann().with("attributes", data{"cost_center": "4711"}, "effective_date", "2026-11-01")))
 		w.pass(time.Hour)
 		before := w.find("10001")
 		set, err := w.svc.SetPerson(w.operator(), &peoplev1.SetPersonRequest{Ref: before.GetUserName(), Fields: map[string]string{
@@ -230,7 +232,8 @@ func TestAnOperatorsWordIsAFactAboutTheSameEmployment(t *testing.T) {
 		}
 		timeline := w.timeline("10001")
 		fact := timeline.GetFacts()[1]
-		if fact.GetSource() != "operators" || fact.GetActor() != "operator:ada" || fact.GetDeliveryId() != set.GetDeliveryId() {
+		if fact.GetSource() != "operators" || fact.GetActor() != "operator:ada" || fact.GetDeliveryId() != set.GetDeliveryId() ||
+			!fact.GetEffectiveAt().AsTime().Equal(noon.Add(time.Hour)) {
 			t.Errorf("the fact is %v", fact)
 		}
 		event := timeline.GetHappenings()[1].GetLifecycle()
@@ -244,6 +247,25 @@ func TestAnOperatorsWordIsAFactAboutTheSameEmployment(t *testing.T) {
 		w.deliver("msg-2", changed(ann()))
 		if got := w.find("10001").GetRecord().GetDepartment(); got != "d005" {
 			t.Errorf("after HR spoke again the department is %s, want HR's", got)
+		}
+	})
+}
+
+func TestAnOperatorsWordDoesNotBringSomebodyEarly(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		w.deliver("msg-1", changed(ann().with("effective_date", "2026-12-01")))
+		if _, err := w.svc.SetPerson(w.operator(), &peoplev1.SetPersonRequest{Ref: "10001", Fields: map[string]string{"title": "Smith"}}); err != nil {
+			t.Fatal(err)
+		}
+		if p := w.find("10001"); p.GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_PENDING || p.GetRecord().GetTitle() != "Smith" {
+			t.Errorf("before the first day, with another title, they are %v with the title %s", p.GetStatus(), p.GetRecord().GetTitle())
+		}
+		if _, err := w.svc.SetPerson(w.operator(), &peoplev1.SetPersonRequest{Ref: "10001", Fields: map[string]string{"status": "active"}}); err != nil {
+			t.Fatal(err)
+		}
+		if p := w.find("10001"); p.GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_ACTIVE {
+			t.Errorf("told to be active they are %v", p.GetStatus())
 		}
 	})
 }

@@ -24,8 +24,8 @@ import (
 )
 
 // SetPerson implements PeopleService. An operator's word about a person is a record like any other: the one that holds
-// now with the fields changed, about the same employment, effective now unless effective_date says otherwise, made
-// now. So it holds until somebody, HR or an operator, says something about a later instant or later about the same one.
+// now with the fields changed, about the same employment, made now and effective now, unless effective_date says
+// otherwise or nothing holds yet: then it holds with what is to come first. So it holds until somebody, HR or an operator, says something about a later instant or later about the same one.
 func (s *Service) SetPerson(ctx context.Context, req *peoplev1.SetPersonRequest) (*peoplev1.SetPersonResponse, error) {
 	if s.manual == nil {
 		return nil, fault.New(fault.Refused, "no source of kind %s is configured, so nobody's word but HR's is taken", KindManual)
@@ -107,6 +107,11 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 	for name, value := range fields {
 		record.Set(name, value)
 	}
+	if !fresh && fields["status"] == "" && record.EffectiveDate == "" {
+		if record.EffectiveDate, err = s.toCome(ctx, tx, person.ID, now); err != nil {
+			return nil, err
+		}
+	}
 	fact, err := s.readerOf(person.Employment.Source).Check(record, mapping.Event{Type: source.TypeChanged, Timestamp: now})
 	var held *mapping.Held
 	switch {
@@ -132,6 +137,20 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 		return nil, err
 	}
 	return &peoplev1.SetPersonResponse{DeliveryId: delivery.ID, Person: personProto(people[0])}, nil
+}
+
+// toCome is the instant from which anything said about a person holds at all, when that lies after now; else empty. A
+// word about somebody who is to come, other than about their status, must not bring them early.
+func (s *Service) toCome(ctx context.Context, tx store.Tx, person string, now time.Time) (string, error) {
+	facts, err := tx.Facts(ctx, []string{person})
+	if err != nil || len(facts) == 0 {
+		return "", err
+	}
+	first := slices.MinFunc(facts, func(a, b store.Fact) int { return a.Effective.Compare(b.Effective) }).Effective
+	if !first.After(now) {
+		return "", nil
+	}
+	return first.Format(time.RFC3339Nano), nil
 }
 
 // readerOf is the mapping, and with it the zone, of an employment's source; the manual source's when that is gone.
