@@ -185,7 +185,7 @@ func (c *sqliteConn) prepare(ctx context.Context, text string) (*sql.Stmt, error
 		c.recent.MoveToFront(known)
 		return known.Value.(*preparedStatement).stmt, nil
 	}
-	stmt, err := c.conn.PrepareContext(ctx, text)
+	stmt, err := c.conn.PrepareContext(ctx, anonymous(text))
 	if err != nil {
 		return nil, err
 	}
