@@ -25,7 +25,8 @@ import (
 
 // SetPerson implements PeopleService. An operator's word about a person is a record like any other: the one that holds
 // now with the fields changed, about the same employment, made now and effective now, unless effective_date says
-// otherwise or nothing holds yet: then it holds with what is to come first. So it holds until somebody, HR or an operator, says something about a later instant or later about the same one.
+// otherwise or nothing holds yet: then it holds with what is to come first. So it stands until somebody, HR or an
+// operator, says something about a later instant, or later about the same one.
 func (s *Service) SetPerson(ctx context.Context, req *peoplev1.SetPersonRequest) (*peoplev1.SetPersonResponse, error) {
 	if s.manual == nil {
 		return nil, fault.New(fault.Refused, "no source of kind %s is configured, so nobody's word but HR's is taken", KindManual)
