@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -186,31 +187,37 @@ func TestAServerThatGoesAwayIsUnavailable(t *testing.T) {
 
 func TestADeadlockIsRunAgain(t *testing.T) {
 	t.Parallel()
-	sqltest.Run(t, all(), func(t *testing.T, db *sqldb.DB) {
-		put(t, db, "a", 0)
-		put(t, db, "b", 0)
-		var wg sync.WaitGroup
-		for i := range 8 {
-			wg.Go(func() {
-				order := []string{"a", "b"}
-				if i%2 == 1 {
-					order = []string{"b", "a"}
-				}
-				for range 10 {
-					must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-						for _, name := range order {
-							if _, err := tx.Exec(t.Context(), `UPDATE counters SET n = n + 1 WHERE name = $1`, name); err != nil {
-								return err
-							}
-						}
-						return nil
-					}))
-				}
+	dsn := sqltest.PostgresServer(t, "deadlock_timeout=10ms")
+	db := sqltest.Open(t, service(dsn, "policy"), all()...)
+	put(t, db, "a", 0)
+	put(t, db, "b", 0)
+	// Each holds one row and wants the other's; only the first time, when both are sure to meet.
+	var met, wg sync.WaitGroup
+	met.Add(2)
+	runs := new(atomic.Int64)
+	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
+		wg.Go(func() {
+			meet := sync.OnceFunc(func() {
+				met.Done()
+				met.Wait()
 			})
-		}
-		wg.Wait()
-		if a, b := counter(t, db, "a"), counter(t, db, "b"); a != 80 || b != 80 {
-			t.Errorf("80 increments of each led to %d and %d", a, b)
-		}
-	})
+			err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+				runs.Add(1)
+				for _, name := range order {
+					if _, err := tx.Exec(t.Context(), `UPDATE counters SET n = n + 1 WHERE name = $1`, name); err != nil {
+						return fmt.Errorf("wrapped: %w", err)
+					}
+					meet()
+				}
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if a, b := counter(t, db, "a"), counter(t, db, "b"); a != 2 || b != 2 || runs.Load() < 3 {
+		t.Errorf("two increments of each led to %d and %d in %d runs, want 2 and 2 in 3", a, b, runs.Load())
+	}
 }

@@ -1,11 +1,9 @@
 package sqldb
 
 import (
-	"container/list"
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,9 +16,8 @@ const (
 	// Writers in other processes (a command line beside the server) are waited for this long.
 	sqliteBusyMillis = "10000"
 	// The log is copied back after this many pages (16 MB), not the default 1,000: fewer, larger syncs.
-	sqliteCheckpointPages  = "4000"
-	sqliteCachedStatements = 256
-	sqliteNow              = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+	sqliteCheckpointPages = "4000"
+	sqliteNow             = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 )
 
 // sqliteEngine is one writer connection, owned by the writer's goroutine, and a pool of readers.
@@ -161,76 +158,4 @@ func (e *sqliteEngine) disconnect() error {
 		errs = append(errs, conn.close())
 	}
 	return errors.Join(append(errs, e.db.Close())...)
-}
-
-// sqliteConn is one connection with its prepared statements, least recently used last. It is for one goroutine at a
-// time.
-type sqliteConn struct {
-	conn     *sql.Conn
-	prepared map[string]*list.Element // of *preparedStatement
-	recent   *list.List
-}
-
-type preparedStatement struct {
-	text string
-	stmt *sql.Stmt
-}
-
-func newSQLiteConn(conn *sql.Conn) *sqliteConn {
-	return &sqliteConn{conn: conn, prepared: make(map[string]*list.Element), recent: list.New()}
-}
-
-func (c *sqliteConn) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
-	if known, ok := c.prepared[text]; ok {
-		c.recent.MoveToFront(known)
-		return known.Value.(*preparedStatement).stmt, nil
-	}
-	stmt, err := c.conn.PrepareContext(ctx, anonymous(text))
-	if err != nil {
-		return nil, err
-	}
-	if c.recent.Len() >= sqliteCachedStatements {
-		oldest := c.recent.Remove(c.recent.Back()).(*preparedStatement)
-		delete(c.prepared, oldest.text)
-		if err := oldest.stmt.Close(); err != nil {
-			return nil, errors.Join(err, stmt.Close())
-		}
-	}
-	c.prepared[text] = c.recent.PushFront(&preparedStatement{text: text, stmt: stmt})
-	return stmt, nil
-}
-
-func (c *sqliteConn) exec(ctx context.Context, text string, args []any) (int64, error) {
-	stmt, err := c.prepare(ctx, text)
-	if err != nil {
-		return 0, err
-	}
-	result, err := stmt.ExecContext(ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-func (c *sqliteConn) query(ctx context.Context, text string, args []any) (cursor, error) {
-	stmt, err := c.prepare(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := stmt.QueryContext(ctx, args...)
-	if err != nil {
-		return nil, err
-	}
-	return rows, rows.Err()
-}
-
-func (c *sqliteConn) close() error {
-	var errs []error
-	for at := c.recent.Front(); at != nil; at = at.Next() {
-		errs = append(errs, at.Value.(*preparedStatement).stmt.Close())
-	}
-	if err := errors.Join(append(errs, c.conn.Close())...); err != nil {
-		return fmt.Errorf("close SQLite connection: %w", err)
-	}
-	return nil
 }

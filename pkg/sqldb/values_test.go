@@ -51,6 +51,19 @@ func TestParametersMayRepeatAndComeInAnyOrder(t *testing.T) {
 	})
 }
 
+func TestTheNumberOfParametersMustBeRight(t *testing.T) {
+	t.Parallel()
+	sqltest.Run(t, all(), func(t *testing.T, db *sqldb.DB) {
+		put(t, db, "a", 1)
+		for n, args := range [][]any{{}, {"a"}, {"a", int64(1)}, {"a", int64(1), "more"}} {
+			err := db.QueryRow(t.Context(), `SELECT n FROM counters WHERE name <> '$3' AND name = $1 AND n = $2`, args...).Scan(new(int64))
+			if (err == nil) != (n == 2) {
+				t.Errorf("%d arguments for two parameters: %v", n, err)
+			}
+		}
+	})
+}
+
 func TestTextSortsByBytesOnBothEngines(t *testing.T) {
 	t.Parallel()
 	sqltest.Run(t, all(), func(t *testing.T, db *sqldb.DB) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,6 +299,31 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 			must(t, rows.Close())
 		}
 	})
+}
+
+// What a consumer writes for a batch: many rows in one statement.
+func BenchmarkValues(b *testing.B) {
+	const rows, cols = 500, 3
+	for _, engine := range sqltest.Engines {
+		b.Run(engine, func(b *testing.B) {
+			db := sqltest.New(b, engine, all()...)
+			id := 0
+			for b.Loop() {
+				args := make([]any, 0, rows*cols)
+				for range rows {
+					id++
+					args = append(args, strconv.Itoa(id), int64(id), []byte("twelve bytes"))
+				}
+				if err := db.InTx(b.Context(), func(tx *sqldb.Tx) error {
+					_, err := tx.Exec(b.Context(), `INSERT INTO counters (name, n, data) VALUES `+sqldb.Values(rows, cols), args...)
+					return err
+				}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
 }
 
 func BenchmarkInTx(b *testing.B) {
