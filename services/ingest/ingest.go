@@ -178,7 +178,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		names:    names,
 		db:       deps.DB,
 		store:    store.New(deps.DB),
-		log:      deps.Log.Named("ingest"),
+		log:      deps.Log,
 		now:      func() time.Time { return deps.Now().UTC().Truncate(time.Microsecond) },
 		unproven: make(chan struct{}, maxUnproven),
 		wake:     make(chan struct{}, 1),
