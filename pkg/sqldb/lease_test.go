@@ -104,13 +104,14 @@ func TestATaskEndsBeforeItsLeaseWhenRenewingHangs(t *testing.T) {
 			// The row is locked by another, and on SQLite the writer is busy: nothing can be renewed.
 			var blocking sync.WaitGroup
 			blocking.Go(func() {
-				must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-					if _, err := tx.Exec(t.Context(), `UPDATE leases SET holder = holder WHERE name = 'one'`); err != nil {
+				ctx := context.WithoutCancel(held) // it goes on when the task is told to stop
+				must(t, db.InTx(ctx, func(tx *sqldb.Tx) error {
+					if _, err := tx.Exec(ctx, `UPDATE leases SET holder = holder WHERE name = 'one'`); err != nil {
 						return err
 					}
 					<-held.Done()
 					var until int64
-					if err := tx.QueryRow(t.Context(), `SELECT until FROM leases WHERE name = 'one'`).Scan(&until); err != nil {
+					if err := tx.QueryRow(ctx, `SELECT until FROM leases WHERE name = 'one'`).Scan(&until); err != nil {
 						return err
 					}
 					left <- until - time.Now().UnixMicro() // the database is on this machine: one clock

@@ -163,7 +163,7 @@ func protectVersions(ctx context.Context, db *sql.DB, schema string, sets []Migr
 		return nil
 	}
 	for _, set := range sets {
-		revoke := "REVOKE INSERT, UPDATE, DELETE ON " + quoted(versionTable(set)) + " FROM " + quoted(schema)
+		revoke := "REVOKE INSERT, UPDATE, DELETE ON " + quoted(versionTable(set)) + " FROM " + quoted(schema) //nolint:gosec // G202: quoted
 		if _, err := db.ExecContext(ctx, revoke); err != nil {
 			return classify(err)
 		}

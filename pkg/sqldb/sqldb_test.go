@@ -101,7 +101,9 @@ func TestAFailedStatementEndsItsTransaction(t *testing.T) {
 			"query": func(tx *sqldb.Tx) error {
 				return tx.QueryRow(ctx, `INSERT INTO counters (name, n) VALUES ('a', 1) RETURNING n`).Scan(new(int64))
 			},
-			"scan": func(tx *sqldb.Tx) error { return tx.QueryRow(ctx, `SELECT data FROM counters`).Scan(new(string)) },
+			"scan": func(tx *sqldb.Tx) error {
+				return tx.QueryRow(ctx, `SELECT MAX(name) FROM counters WHERE n = 7`).Scan(new(string))
+			},
 		} {
 			err := db.InTx(ctx, func(tx *sqldb.Tx) error {
 				if failing(tx) == nil {

@@ -57,7 +57,7 @@ func openSQLite(ctx context.Context, cfg Config, sets []Migrations) (engine, err
 		}
 		e.readers <- made
 	}
-	e.writer = startWriter(e.conns[0])
+	e.writer = startWriter(e.conns[0]) //nolint:contextcheck // the writer outlives the opening
 	return e, nil
 }
 

@@ -225,8 +225,9 @@ func (w *writer) group(jobs *[]*job, more func() *job) (again []*job) {
 // lost.
 func (w *writer) run(ctx context.Context, j *job) error {
 	j.err, j.panicked = nil, nil
-	if j.err = j.ctx.Err(); j.err != nil {
-		return nil
+	if ended := j.ctx.Err(); ended != nil {
+		j.err = ended
+		return nil //nolint:nilerr // the job's, not the group's
 	}
 	if err := w.command(ctx, "SAVEPOINT job"); err != nil {
 		return err

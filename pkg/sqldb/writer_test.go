@@ -29,10 +29,10 @@ func TestAFailingTransactionLeavesItsNeighboursAlone(t *testing.T) {
 					if _, err := tx.Exec(ctx, `INSERT INTO counters (name, n) VALUES ($1, $2)`, fmt.Sprint(i), int64(i)); err != nil {
 						return err
 					}
-					switch {
-					case i%3 == 0:
+					switch i % 3 {
+					case 0:
 						return wrong
-					case i%3 == 1:
+					case 1:
 						_, err := tx.Exec(ctx, `INSERT INTO counters (name, n) VALUES ($1, $2)`, fmt.Sprint(i), int64(i))
 						return err // a duplicate key
 					}
@@ -196,7 +196,7 @@ func TestOneThatEndsBadlyLosesNobodyElse(t *testing.T) {
 		"goexit":  func(*sqldb.Tx) error { runtime.Goexit(); return nil },
 		"swallow": func(tx *sqldb.Tx) error { _, _ = tx.Exec(t.Context(), "nonsense"); return nil },
 		"rows": func(tx *sqldb.Tx) error {
-			_, err := tx.Query(t.Context(), `SELECT name FROM counters`) //nolint:rowserrcheck,sqlclosecheck // left open on purpose
+			_, err := tx.Query(t.Context(), `SELECT name FROM counters`) // left open
 			return errors.Join(err, errors.New("no"))
 		},
 		"rollback": func(tx *sqldb.Tx) error { // the whole transaction is gone, as SQLite does itself when the disk is full

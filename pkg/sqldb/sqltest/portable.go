@@ -16,14 +16,14 @@ import (
 // files, outside blocks for one engine, and in the string constants of Go files that read as SQL. Tests, testdata and
 // the folders in except, which speak to one engine on purpose, are passed over. See the package doc of sqldb for the
 // rules.
-func CheckPortable(t testing.TB, root fs.FS, except ...string) {
-	t.Helper()
+func CheckPortable(tb testing.TB, root fs.FS, except ...string) {
+	tb.Helper()
 	texts, err := collect(root, except)
 	if err != nil {
-		t.Fatalf("read SQL: %v", err)
+		tb.Fatalf("read SQL: %v", err)
 	}
 	if len(texts) == 0 {
-		t.Error("there is no SQL to check")
+		tb.Error("there is no SQL to check")
 	}
 	nullable := make(map[string]map[string]bool) // by area
 	for _, text := range texts {
@@ -37,7 +37,7 @@ func CheckPortable(t testing.TB, root fs.FS, except ...string) {
 	}
 	for _, text := range texts {
 		for _, problem := range check(text.tokens, nullable[text.area()]) {
-			t.Errorf("%s:%d: %s", text.file, text.line+problem.line, problem.what)
+			tb.Errorf("%s:%d: %s", text.file, text.line+problem.line, problem.what)
 		}
 	}
 }

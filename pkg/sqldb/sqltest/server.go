@@ -43,10 +43,10 @@ type server struct {
 }
 
 // shared is the one server of this test process, started at the first call.
-func shared(t testing.TB) *server {
-	t.Helper()
+func shared(tb testing.TB) *server {
+	tb.Helper()
 	s, err := sharedServer()
-	need(t, err)
+	need(tb, err)
 	return s
 }
 
@@ -62,14 +62,14 @@ var sharedServer = sync.OnceValues(func() (*server, error) {
 var errNotInstalled = errors.New("no PostgreSQL for tests: install its server, or set " + dsnVariable +
 	" to the DSN of a superuser")
 
-func need(t testing.TB, err error) {
-	t.Helper()
+func need(tb testing.TB, err error) {
+	tb.Helper()
 	switch {
 	case err == nil:
 	case errors.Is(err, errNotInstalled) && os.Getenv("CI") == "":
-		t.Skip(err)
+		tb.Skip(err)
 	default:
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
@@ -176,7 +176,7 @@ func startIn(ctx context.Context, bin, dir string, settings []string) (*server, 
 		return nil, err
 	}
 	if err := s.awaitReady(ctx, dir); err != nil {
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		log, _ := os.ReadFile(filepath.Join(dir, "log")) //nolint:gosec // G304: our own folder; without it there is less to say
 		s.stop()
 		return nil, fmt.Errorf("%w\n%s", err, log)
 	}

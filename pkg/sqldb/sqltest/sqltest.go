@@ -30,21 +30,21 @@ func Run(t *testing.T, sets []sqldb.Migrations, f func(t *testing.T, db *sqldb.D
 
 // New returns a fresh database on engine (sqldb.SQLite or sqldb.Postgres) in which the sets have run. It is closed and
 // removed with the test.
-func New(t testing.TB, engine string, sets ...sqldb.Migrations) *sqldb.DB {
-	t.Helper()
-	return Open(t, Config(t, engine, sets...), sets...)
+func New(tb testing.TB, engine string, sets ...sqldb.Migrations) *sqldb.DB {
+	tb.Helper()
+	return Open(tb, Config(tb, engine, sets...), sets...)
 }
 
 // Open opens a database for the duration of the test.
-func Open(t testing.TB, cfg sqldb.Config, sets ...sqldb.Migrations) *sqldb.DB {
-	t.Helper()
-	db, err := sqldb.Open(t.Context(), cfg, sets...)
+func Open(tb testing.TB, cfg sqldb.Config, sets ...sqldb.Migrations) *sqldb.DB {
+	tb.Helper()
+	db, err := sqldb.Open(tb.Context(), cfg, sets...)
 	if err != nil {
-		t.Fatalf("open test database: %v", err)
+		tb.Fatalf("open test database: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := db.Close(); err != nil {
-			t.Errorf("close test database: %v", err)
+			tb.Errorf("close test database: %v", err)
 		}
 	})
 	return db
@@ -52,34 +52,34 @@ func Open(t testing.TB, cfg sqldb.Config, sets ...sqldb.Migrations) *sqldb.DB {
 
 // Config returns a fresh database for a test that opens it itself: twice, for a restart or a second process. The
 // sets have run on PostgreSQL; on SQLite they run when it is opened.
-func Config(t testing.TB, engine string, sets ...sqldb.Migrations) sqldb.Config {
-	t.Helper()
+func Config(tb testing.TB, engine string, sets ...sqldb.Migrations) sqldb.Config {
+	tb.Helper()
 	switch engine {
 	case sqldb.SQLite:
-		return sqldb.Config{SQLite: t.TempDir() + "/test.db"}
+		return sqldb.Config{SQLite: tb.TempDir() + "/test.db"}
 	case sqldb.Postgres:
-		dsn := shared(t).clone(t, sets)
+		dsn := shared(tb).clone(tb, sets)
 		return sqldb.Config{Postgres: config.NewSecret([]byte(dsn)), Schema: schema}
 	}
-	t.Fatalf("no engine %q", engine)
+	tb.Fatalf("no engine %q", engine)
 	return sqldb.Config{}
 }
 
 // Postgres returns the DSN, as superuser, of a fresh empty database on the shared server, removed with the test.
 // Connections go over TCP and prove their password by SCRAM, so logins of roles made by the test can be tried; but
 // roles belong to the whole server, so a test that makes some with fixed names takes PostgresServer.
-func Postgres(t testing.TB) string {
-	t.Helper()
-	s := shared(t)
-	return s.tcp(s.createDatabase(t, "template1"))
+func Postgres(tb testing.TB) string {
+	tb.Helper()
+	s := shared(tb)
+	return s.tcp(s.createDatabase(tb, "template1"))
 }
 
 // PostgresServer starts a server for this test alone and returns the DSN, as superuser, of its database postgres, as
 // Postgres does. settings are PostgreSQL's, "fsync=on" say.
-func PostgresServer(t testing.TB, settings ...string) string {
-	t.Helper()
-	s, err := startServer(t.Context(), settings)
-	need(t, err)
-	t.Cleanup(s.stop)
+func PostgresServer(tb testing.TB, settings ...string) string {
+	tb.Helper()
+	s, err := startServer(tb.Context(), settings)
+	need(tb, err)
+	tb.Cleanup(s.stop)
 	return s.tcp("postgres")
 }

@@ -29,13 +29,13 @@ type templates struct {
 }
 
 // clone returns the quick DSN of a fresh database in which the sets have run.
-func (s *server) clone(t testing.TB, sets []sqldb.Migrations) string {
-	t.Helper()
-	template, err := s.template(t.Context(), sets)
+func (s *server) clone(tb testing.TB, sets []sqldb.Migrations) string {
+	tb.Helper()
+	template, err := s.template(tb.Context(), sets)
 	if err != nil {
-		t.Fatalf("make template database: %v", err)
+		tb.Fatalf("make template database: %v", err)
 	}
-	return s.fast(s.createDatabase(t, template))
+	return s.fast(s.createDatabase(tb, template))
 }
 
 func (s *server) template(ctx context.Context, sets []sqldb.Migrations) (string, error) {
@@ -101,33 +101,33 @@ func (s *server) makeTemplate(ctx context.Context, name string, sets []sqldb.Mig
 }
 
 // createDatabase clones template and returns the new database's name. It is dropped with the test.
-func (s *server) createDatabase(t testing.TB, template string) string {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), s.fast("postgres"))
+func (s *server) createDatabase(tb testing.TB, template string) string {
+	tb.Helper()
+	conn, err := pgx.Connect(tb.Context(), s.fast("postgres"))
 	if err != nil {
-		t.Fatalf("connect to test server: %v", err)
+		tb.Fatalf("connect to test server: %v", err)
 	}
-	ctx := context.WithoutCancel(t.Context())
+	ctx := context.WithoutCancel(tb.Context())
 	defer conn.Close(ctx)
 	name := "test_" + strings.ToLower(rand.Text())
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
-		t.Fatalf("create test database: %v", err)
+		tb.Fatalf("create test database: %v", err)
 	}
-	t.Cleanup(func() { s.drop(ctx, t, name) })
+	tb.Cleanup(func() { s.drop(ctx, tb, name) })
 	return name
 }
 
-func (s *server) drop(ctx context.Context, t testing.TB, name string) {
-	t.Helper()
+func (s *server) drop(ctx context.Context, tb testing.TB, name string) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(ctx, dropTime)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.fast("postgres"))
 	if err != nil {
-		t.Errorf("connect to test server: %v", err)
+		tb.Errorf("connect to test server: %v", err)
 		return
 	}
 	defer conn.Close(ctx)
 	if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
-		t.Errorf("drop test database: %v", err)
+		tb.Errorf("drop test database: %v", err)
 	}
 }
