@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"encoding/csv"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// company is a real company's history, and how it ends.
+type company struct {
+	postings []posting // in order of their dates
+	records  []record  // what each of them says
+}
+
+// readCompany turns each row of the history into a webhook with the whole record as of the row's date.
+func readCompany(t *testing.T) company {
+	t.Helper()
+	file, err := os.Open("testdata/employees/dataset_small_jml_events.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	rows, err := csv.NewReader(file).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(rows[0], ","); got != "effective_date,event,emp_no,first_name,last_name,dept_no,title,hire_date" {
+		t.Fatalf("the history has the columns %s", got)
+	}
+	c, people := company{}, map[string]record{}
+	for n, row := range rows[1:] {
+		date, event, person := row[0], row[1], row[2]
+		r := people[person] // a row carries only what changed
+		r.ExternalID, r.GivenName, r.FamilyName, r.EffectiveDate = person, row[3], row[4], date
+		r.Email = strings.ToLower(fmt.Sprintf("%s.%s.%s@acme.example", row[3], row[4], person))
+		for value, field := range map[string]*string{row[5]: &r.Department, row[6]: &r.Title, row[7]: &r.StartDate} {
+			if value != "" {
+				*field = value
+			}
+		}
+		r.Status = "active"
+		if event == "leaver" {
+			r.Status = "terminated"
+		}
+		people[person] = r
+		day, err := time.Parse(time.DateOnly, date)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.records = append(c.records, r)
+		c.postings = append(c.postings, says(t, fmt.Sprintf("row-%04d", n+1), day.Add(12*time.Hour+time.Duration(n)*time.Second), r))
+	}
+	if len(c.postings) != 1771 || len(people) != 1000 {
+		t.Fatalf("%d events of %d people, want 1771 of 1000", len(c.postings), len(people))
+	}
+	return c
+}
+
+// after are all people by external id, as they are after the first n events.
+func (c company) after(n int) map[string]record {
+	people := map[string]record{}
+	for _, r := range c.records[:n] {
+		people[r.ExternalID] = r
+	}
+	return people
+}
+
+// shuffledTwice are all postings twice, in an order that is the same for the same seed.
+func (c company) shuffledTwice(seed uint64) []posting {
+	all := slices.Concat(c.postings, c.postings)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // an order that can be had again
+	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// roles is the model of the company: by department and title, some by both.
+const roles = `
+roles:
+  - name: everybody
+    members: person.status == "active"
+    grants:
+      - {app: wiki, entitlement: "group:staff"}
+  - name: department
+    for_each: {d: "[person.department]"}
+    members: d != ""
+    grants:
+      - {app: wiki, entitlement: "group:dept-${d}"}
+      - {app: warehouse, entitlement: "role:dept_${d}"}
+  - name: title
+    for_each: {t: "[person.title.lowerAscii().replace(' ', '_')]"}
+    members: t != ""
+    grants:
+      - {app: warehouse, entitlement: "role:title_${t}"}
+  - name: reviewer
+    members: person.department in ["d004", "d005"] && person.title.startsWith("Senior")
+    grants:
+      - {app: wiki, entitlement: "group:reviewers"}
+      - {app: warehouse, entitlement: "role:reviewers"}
+tests:
+  - given: {department: d005, title: Senior Engineer}
+    expect:
+      wiki: ["group:staff", "group:dept-d005", "group:reviewers"]
+      warehouse: ["role:dept_d005", "role:title_senior_engineer", "role:reviewers"]
+`
+
+var (
+	departments = []string{"d001", "d002", "d003", "d004", "d005", "d006", "d007", "d008", "d009"}
+	titles      = []string{"assistant_engineer", "engineer", "senior_engineer", "senior_staff", "staff", "technique_leader"}
+)
+
+// should is what the model gives an active person, worked out here and not by Tenure.
+func should(r record) (groups, databaseRoles []string) {
+	groups = []string{"group:staff", "group:dept-" + r.Department}
+	databaseRoles = []string{"dept_" + r.Department, "title_" + strings.ReplaceAll(strings.ToLower(r.Title), " ", "_")}
+	if (r.Department == "d004" || r.Department == "d005") && strings.HasPrefix(r.Title, "Senior") {
+		groups, databaseRoles = append(groups, "group:reviewers"), append(databaseRoles, "reviewers")
+	}
+	slices.Sort(groups)
+	slices.Sort(databaseRoles)
+	return groups, databaseRoles
+}
+
+// groups are all that the wiki has.
+func groups() []string {
+	all := []string{"group:staff", "group:reviewers"}
+	for _, d := range departments {
+		all = append(all, "group:dept-"+d)
+	}
+	return all
+}
