@@ -7,3 +7,6 @@ func Queued(db *DB) int {
 	defer w.mu.Unlock()
 	return len(w.queue)
 }
+
+// Classify is classify.
+var Classify = classify

@@ -117,9 +117,10 @@ func (db *DB) Weaknesses(ctx context.Context) ([]string, error) { return db.engi
 // InTx runs f in a transaction and commits it when f returns nil; nil from InTx means that it is on disk.
 //
 // On SQLite there is one writer: f runs on its goroutine, one at a time, and many calls share one commit. On
-// PostgreSQL f runs in this goroutine at READ COMMITTED, and again when the database chose it to resolve a conflict
-// or deadlock. So f does nothing but SQL: no waiting, no calls, no InTx inside, and no effect outside that would be
-// wrong when repeated (AfterCommit is for those). A panic in f undoes its transaction and continues in the caller.
+// PostgreSQL f runs in this goroutine at READ COMMITTED. On both f may run again after it was undone: when PostgreSQL
+// gave it up for another, when SQLite lost the group it was in. So f does nothing but SQL: no waiting, no calls, no
+// InTx inside, and no effect outside that would be wrong when repeated (AfterCommit is for those). A panic in f undoes
+// its transaction and continues in the caller, on SQLite as a *TxPanic.
 //
 // When ctx ends before f has begun, f never runs. An error of fault kind Unavailable (disk full, connection lost)
 // that comes from the commit itself leaves open, on PostgreSQL, whether it took place.
