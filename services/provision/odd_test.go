@@ -11,12 +11,15 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/connector"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/provision"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
 
 // simple is an application that can do less: it neither kills sessions nor revokes credentials.
@@ -156,6 +159,86 @@ func TestAPolicyReplicaThatIsBehindIsNotActedOn(t *testing.T) {
 	w.policy.desired["code/ann"] = newest
 	w.policy.mu.Unlock()
 	w.done("code", "ann")
+}
+
+// late answers the first Apply that holds an operation with an error, and carries it out when let.
+func late(l *lossy, op eventv1.Op, let <-chan struct{}) (landed <-chan struct{}) {
+	var once sync.Once
+	done := make(chan struct{})
+	l.onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (response *connectorv1.ApplyResponse, err error) {
+		if !slices.ContainsFunc(req.GetSteps(), func(s *connectorv1.Step) bool { return s.GetOp() == op }) {
+			return next()
+		}
+		now := true
+		once.Do(func() {
+			now = false
+			request := proto.CloneOf(req)
+			go func() {
+				defer close(done)
+				<-let
+				_, _ = l.ConnectorClient.Apply(context.Background(), request) //nolint:usetesting // whoever asked has given up
+			}()
+			err = status.Error(codes.Unavailable, "connection reset")
+		})
+		if now {
+			return next()
+		}
+		return nil, err
+	})
+	return done
+}
+
+func TestACallThatMayStillArriveIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	m := newMemory("a")
+	a := one("code", m)
+	a.Limits.Timeout = time.Second
+	w := newWorld(t, "sqlite", a)
+	w.cfg.Timing.CreateGrace = time.Millisecond
+	let := make(chan struct{})
+	landed := late(w.lossy("code"), eventv1.Op_OP_CREATE, let)
+	w.start()
+	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+	w.untilState("code", "ann", store.Retrying)
+	<-time.After(200 * time.Millisecond) // long enough for a worker that does not wait
+	close(let)
+	<-landed
+	w.done("code", "ann")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	creates := facts(w.heard, func(i *eventv1.Intent) bool { return slices.Contains(i.GetOps(), eventv1.Op_OP_CREATE) })
+	if len(creates) != 1 {
+		t.Errorf("CREATE was intended %d times while the first might still arrive", len(creates))
+	}
+}
+
+// TestALeaverIsGoneOnlyWhenNothingCanComeLate: an ENABLE whose reply was lost lands after the leaver was seen disabled.
+func TestALeaverIsGoneOnlyWhenNothingCanComeLate(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a")
+		a := one("code", m)
+		a.Limits.Timeout = 2 * time.Second
+		w := newWorld(t, engine, a)
+		w.start()
+		for _, state := range []eventv1.AccessState{enabled, none} {
+			w.publish(want{app: "code", person: "ann", state: state})
+			w.done("code", "ann")
+		}
+		let := make(chan struct{})
+		landed := late(w.lossy("code"), eventv1.Op_OP_ENABLE, let)
+		w.publish(want{app: "code", person: "ann", state: enabled})
+		w.untilState("code", "ann", store.Retrying)
+		w.publish(want{app: "code", person: "ann", state: none})
+		w.untilMarked("code", "ann", 4)
+		w.untilState("code", "ann", store.Retrying, store.Settled) // it was looked at
+		close(let)
+		<-landed
+		w.done("code", "ann")
+		if got := m.only(t, "ann").Status; got != connector.Disabled {
+			t.Error("a leaver was called gone and came back")
+		}
+	})
 }
 
 // TestAnOvertakenJoinerMakesWayAtOnce: the newer decision does not wait for the older one's lease.

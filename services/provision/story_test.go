@@ -2,7 +2,6 @@ package provision_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -472,21 +471,18 @@ func TestAnIntentLeftByADeadWorkerIsResolvedByReading(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
 		m := newMemory("a")
 		w := newWorld(t, engine, one("code", m))
-		dead := make(chan struct{})
-		var once bool
+		var once sync.Once
 		w.lossy("code").onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
-			if once {
-				return next()
-			}
-			once = true
-			_, err := next()
-			killLease(t, w, "code", "ann") // as if this process stood still for longer than its lease
-			close(dead)
-			return nil, errors.Join(err, status.Error(codes.Unavailable, "nobody is there to hear"))
+			response, err := next()
+			once.Do(func() { // as if this process stood still until long after its lease
+				killLease(t, w, "code", "ann")
+				<-t.Context().Done()
+				response, err = nil, status.Error(codes.Unavailable, "nobody is there to hear")
+			})
+			return response, err
 		})
 		w.start()
 		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
-		<-dead
 		w.done("code", "ann")
 		journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
 		everyIntentHasOneOutcome(t, w)

@@ -149,7 +149,7 @@ func (p *policy) decide(wants ...want) []bus.Event {
 
 // world is a bus, a policy, applications, and a worker for them.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	bus    *bus.Bus
 	policy *policy
 	dbs    map[string]*sqldb.DB
@@ -176,7 +176,7 @@ type app struct {
 	impl connector.Connector
 }
 
-func newWorld(t *testing.T, engine string, apps ...app) *world {
+func newWorld(t testing.TB, engine string, apps ...app) *world {
 	t.Helper()
 	w := &world{
 		t: t, bus: bustest.New(t), dbs: map[string]*sqldb.DB{}, connectors: map[string]connectorv1.ConnectorClient{},
@@ -294,16 +294,25 @@ func (w *world) summary() []string {
 	return out[max(0, len(out)-20):]
 }
 
-// untilMarked waits until a worker has heard of a generation.
-func (w *world) untilMarked(app, person string, generation int64) {
+// untilTarget waits until a worker's row about a person is as it should be.
+func (w *world) untilTarget(app, person, what string, is func(store.Target) bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		target, _, err := store.New(w.dbs[app]).Target(w.t.Context(), person)
-		if err == nil && target.Generation >= generation {
+		if target, found, err := store.New(w.dbs[app]).Target(w.t.Context(), person); err == nil && found && is(target) {
 			return
 		}
 	}
-	w.t.Fatalf("generation %d of %s was not heard of within %s", generation, person, patience)
+	w.t.Fatalf("target of %s in %s not %s within %s", person, app, what, patience)
+}
+
+func (w *world) untilMarked(app, person string, generation int64) {
+	w.t.Helper()
+	w.untilTarget(app, person, fmt.Sprintf("marked with generation %d", generation), func(t store.Target) bool { return t.Generation >= generation })
+}
+
+func (w *world) untilState(app, person string, states ...store.State) {
+	w.t.Helper()
+	w.untilTarget(app, person, fmt.Sprintf("in state %v", states), func(t store.Target) bool { return slices.Contains(states, t.State) })
 }
 
 // facts are the facts of one kind about a person, in the order heard.
