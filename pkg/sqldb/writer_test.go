@@ -244,24 +244,6 @@ func TestAPanicTellsWhereItWas(t *testing.T) {
 func TestATransactionWhoseCallerHasGoneNeverRuns(t *testing.T) {
 	t.Parallel()
 	db := sqltest.New(t, sqldb.SQLite, all()...)
-	ctx, cancel := context.WithCancel(t.Context())
-	errs := held(t, db, func(*sqldb.Tx) error {
-		cancel()
-		return nil
-	}, func(*sqldb.Tx) error {
-		return db.InTx(ctx, func(*sqldb.Tx) error {
-			t.Error("it ran")
-			return nil
-		})
-	})
-	if !errors.Is(errs[1], context.Canceled) {
-		t.Errorf("got %v, want the context's end", errs[1])
-	}
-}
-
-func TestCallersThatGoWhileTheyWaitAreAnsweredAtOnce(t *testing.T) {
-	t.Parallel()
-	db := sqltest.New(t, sqldb.SQLite, all()...)
 	running, release := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
