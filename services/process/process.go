@@ -90,9 +90,14 @@ func (p *Process) database(ctx context.Context, name string, sets ...sqldb.Migra
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	p.closed = append(p.closed, db)
-	p.tel.Ready("database "+name, func(ctx context.Context) error {
-		return db.QueryRow(ctx, `SELECT 1`).Scan(new(int64))
-	})
+	p.tel.Ready("database "+name, db.Ping)
+	weak, err := db.Weaknesses(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(weak) > 0 {
+		p.tel.Log.Warn("the database may lose what it has committed", zap.String("database", name), zap.Strings("settings", weak))
+	}
 	return db, nil
 }
 
