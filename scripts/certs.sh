@@ -30,5 +30,5 @@ issue() { # name
 }
 
 hosts=("$@")
-for name in ingest policy provision audit console nats postgres ada; do issue "$name"; done
-echo "certificates in $dir: ca.crt, and one .crt and .key for each of ingest policy provision audit console nats postgres and the operator ada"
+for name in ingest policy provision audit console viewer nats postgres ada; do issue "$name"; done
+echo "certificates in $dir: ca.crt, and one .crt and .key for each of ingest policy provision audit console viewer nats postgres and the operator ada"

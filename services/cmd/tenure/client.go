@@ -55,6 +55,7 @@ type session struct {
 	ctx       context.Context //nolint:containedctx // one command is one request; its context ends with it
 	args      []string
 	out       *printer
+	caFile    string    // who signed the servers' certificates; empty: the machine's own authorities
 	progress  io.Writer // standard error when it is a terminal; nothing otherwise
 	people    peoplev1.PeopleServiceClient
 	access    accessv1.AccessServiceClient
@@ -82,7 +83,7 @@ func (c *client) session(ctx context.Context, args []string, w io.Writer, do fun
 	}
 	defer func() { _ = conn.Close() }() // nothing is left to be sent
 	return do(&session{
-		ctx: ctx, args: args, out: out, progress: progressWriter(),
+		ctx: ctx, args: args, out: out, caFile: c.caFile, progress: progressWriter(),
 		people:    peoplev1.NewPeopleServiceClient(conn),
 		access:    accessv1.NewAccessServiceClient(conn),
 		provision: provisionv1.NewProvisionServiceClient(conn),

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/config"
 	"github.com/tenurehq/tenure/pkg/fault"
+	"github.com/tenurehq/tenure/pkg/rpc"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
@@ -121,7 +122,15 @@ func post(s *session, url, id string, secret config.Secret, body []byte) (posted
 	}
 	req.Header = signed
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
+	hr := &http.Client{Timeout: 30 * time.Second}
+	if s.caFile != "" {
+		trust, err := rpc.TLS{CAFile: s.caFile}.Client("")
+		if err != nil {
+			return posted{}, nil, fault.New(fault.Usage, "%v", err)
+		}
+		hr.Transport = &http.Transport{TLSClientConfig: trust}
+	}
+	resp, err := hr.Do(req)
 	if err != nil {
 		return posted{}, nil, fault.New(fault.Unavailable, "%v; is Tenure running, and is --url where it listens?", err)
 	}
