@@ -63,7 +63,7 @@ func (s *Service) Proof(ctx context.Context, req *auditv1.ProofRequest) (*auditv
 		return nil, err
 	}
 	if len(leaves) != 1 {
-		return nil, fault.New(fault.Internal, "entry %d is signed for and is not there", index)
+		return nil, fault.New(fault.Invalid, "entry %d is signed for and is not there", index)
 	}
 	return &auditv1.ProofResponse{TlogProof: proof.String(), Leaf: leaves[0].Data, VerifierKey: s.vkey}, nil
 }
@@ -115,7 +115,7 @@ func (s *Service) sendEntries(ctx context.Context, from, end int64, req *auditv1
 			return from, err
 		}
 		if len(leaves) == 0 {
-			return from, fault.New(fault.Internal, "entry %d of %d is not there", from, end)
+			return from, fault.New(fault.Invalid, "entry %d of %d is not there", from, end)
 		}
 		answer := &auditv1.EntriesResponse{}
 		for _, leaf := range leaves {
@@ -227,7 +227,7 @@ func (s *Service) Export(_ *auditv1.ExportRequest, stream grpc.ServerStreamingSe
 			return err
 		}
 		if len(leaves) == 0 {
-			return fault.New(fault.Internal, "entry %d of %d is not there", n, newest.Size)
+			return fault.New(fault.Invalid, "entry %d of %d is not there", n, newest.Size)
 		}
 		answer := &auditv1.ExportResponse{}
 		for _, leaf := range leaves {

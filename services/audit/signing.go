@@ -81,7 +81,8 @@ func (s *Service) sign(ctx context.Context) (store.Checkpoint, error) {
 }
 
 // extendsWhatWasSigned proves that the log still begins with what the newest checkpoint was signed for. It does not after
-// a restore from an older backup, or after somebody edited the tables; then nothing is signed any more.
+// a restore from an older backup, or after somebody edited the tables; then nothing is signed any more. The words of its
+// errors are for whoever verifies.
 func (s *Service) extendsWhatWasSigned(ctx context.Context) error {
 	newest, ok, err := s.store.Newest(ctx)
 	if err != nil || !ok {
@@ -93,21 +94,21 @@ func (s *Service) extendsWhatWasSigned(ctx context.Context) error {
 	}
 	signed, err := evidence.OpenCheckpoint(newest.Note, verifier)
 	if err != nil {
-		return fault.New(fault.Internal, "the newest checkpoint kept is not ours, refusing to sign: %v", err)
+		return fault.New(fault.Invalid, "the newest checkpoint kept is not ours, refusing to sign: %v", err)
 	}
 	head, err := s.store.Head(ctx)
 	if err != nil {
 		return err
 	}
 	if head.Size < signed.Size {
-		return fault.New(fault.Internal, "the log has %d leaves and %d were signed: it was cut off or restored from a backup; refusing to go on", head.Size, signed.Size)
+		return fault.New(fault.Invalid, "the log has %d leaves and %d were signed: it was cut off or restored from a backup; refusing to go on", head.Size, signed.Size)
 	}
 	root, err := tlog.TreeHash(signed.Size, s.store.Hashes(ctx))
 	if err != nil {
 		return err
 	}
 	if root != signed.Root {
-		return fault.New(fault.Internal, "the log's first %d leaves are not those that were signed; refusing to go on", signed.Size)
+		return fault.New(fault.Invalid, "the log's first %d leaves are not those that were signed; refusing to go on", signed.Size)
 	}
 	return nil
 }
