@@ -35,6 +35,8 @@ func TestHistoryEndsInExactlyTheAccessOfTheModel(t *testing.T) {
 					h.check(t, len(c.postings))
 				}
 				h.tryLogins(t)
+				h.audited(t, 150)
+				h.stop(t)
 			})
 		}
 	}
@@ -45,6 +47,7 @@ type history struct {
 	*tenure
 	company   company
 	engine    string
+	database  string // the superuser's DSN of Tenure's own; empty: SQLite
 	wiki      wiki
 	warehouse *warehouse
 
@@ -58,7 +61,7 @@ func newHistory(t *testing.T, c company, engine string) *history {
 	if engine == sqldb.Postgres {
 		p.database = sqltest.PostgresServer(t)
 	}
-	h.tenure = serve(t, p)
+	h.database, h.tenure = p.database, serve(t, p)
 	h.applyModel(t, roles)
 	return h
 }
