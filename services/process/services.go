@@ -46,6 +46,10 @@ func (p *Process) Ingest(ctx context.Context) error {
 
 // Policy adds the policy service.
 func (p *Process) Policy(ctx context.Context) error {
+	cfg, err := p.settings.Policy()
+	if err != nil {
+		return err
+	}
 	db, err := p.database(ctx, "policy", policy.Migrations()...)
 	if err != nil {
 		return err
@@ -54,7 +58,7 @@ func (p *Process) Policy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	service, err := policy.New(p.settings.Policy(), policy.Deps{
+	service, err := policy.New(cfg, policy.Deps{
 		DB: db, Bus: events, People: peoplev1.NewPeopleServiceClient(p.peer("ingest", "policy")),
 		Recorded: p.recorded("policy"), Log: p.tel.Log.Named("policy"), Registry: p.tel.Registry, Now: time.Now,
 	})
@@ -73,15 +77,15 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 		return err
 	}
 	dbs, clients := map[string]*sqldb.DB{}, map[string]connectorv1.ConnectorClient{}
-	for _, app := range p.settings.Applications {
+	for i, app := range p.settings.Applications {
 		if !served(cfg, app.Name) {
 			continue
 		}
-		if dbs[app.Name], err = p.database(ctx, "provision_"+app.Name, provision.Migrations()...); err != nil {
+		how, err := p.settings.Connector(i)
+		if err != nil {
 			return err
 		}
-		how, err := p.settings.Connector(app)
-		if err != nil {
+		if dbs[app.Name], err = p.database(ctx, "provision_"+app.Name, provision.Migrations()...); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(how.Dir, 0o700); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/tenurehq/tenure/services/provision"
 )
 
-// Ingest is ingest's part. Secrets and mappings are read here, so that what is wrong with them names its key.
+// Ingest is ingest's part. Secrets, mappings and expressions are read here, so that what is wrong with them names its key.
 func (s *Settings) Ingest() (ingest.Config, error) {
 	cfg := ingest.Config{UserName: s.People.UserName}
 	for i, src := range s.Sources {
@@ -45,16 +45,25 @@ func (s *Settings) Ingest() (ingest.Config, error) {
 		}
 		cfg.Sources = append(cfg.Sources, one)
 	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, s.keyed("", err)
+	}
+	if _, err := username.Compile(cfg.UserName); err != nil {
+		return cfg, s.keyed("people", err)
+	}
 	return cfg, nil
 }
 
-// Policy is policy's part.
-func (s *Settings) Policy() policy.Config {
+// Policy is policy's part. An expression that does not type-check names its key.
+func (s *Settings) Policy() (policy.Config, error) {
 	cfg := policy.Config{MaxBehind: s.Audit.MaxBehind}
 	for _, app := range s.Applications {
 		cfg.Applications = append(cfg.Applications, policy.Application{Name: app.Name, Environment: app.Environment, Account: app.Account})
 	}
-	return cfg
+	if err := cfg.Validate(); err != nil {
+		return cfg, s.keyed("", err)
+	}
+	return cfg, nil
 }
 
 // Provision is the worker's part, for the applications named; none: all.
@@ -87,8 +96,9 @@ func (s *Settings) AuditLog() audit.Config {
 	return audit.Config{Origin: s.Audit.Origin, KeyFile: string(s.Audit.KeyFile), CheckpointEvery: s.Audit.CheckpointEvery}
 }
 
-// Connector is how an application's connector is opened.
-func (s *Settings) Connector(app Application) (connectors.Config, error) {
+// Connector is how the connector of the application at index i is opened. What is wrong with its settings names its key.
+func (s *Settings) Connector(i int) (connectors.Config, error) {
+	app := s.Applications[i]
 	cfg := connectors.Config{
 		Application: app.Name, Kind: app.Connector, Address: app.Address, Settings: app.Config, Dir: filepath.Join(string(s.DataDir), "apps"),
 	}
@@ -98,31 +108,23 @@ func (s *Settings) Connector(app Application) (connectors.Config, error) {
 			return cfg, s.Errorf("tls", "%v", err)
 		}
 	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, s.keyed(fmt.Sprintf("applications[%d]", i), err)
+	}
 	return cfg, nil
 }
 
 // Check finds what is wrong beyond the file's form: mappings, secrets, CEL, connectors' own settings. It contacts nothing.
 func (s *Settings) Check() error {
-	in, err := s.Ingest()
-	if err != nil {
+	if _, err := s.Ingest(); err != nil {
 		return err
 	}
-	if err := in.Validate(); err != nil {
-		return s.keyed("", err)
+	if _, err := s.Policy(); err != nil {
+		return err
 	}
-	if _, err := username.Compile(in.UserName); err != nil {
-		return s.keyed("people", err)
-	}
-	if err := s.Policy().Validate(); err != nil {
-		return s.keyed("", err)
-	}
-	for i, app := range s.Applications {
-		cfg, err := s.Connector(app)
-		if err != nil {
+	for i := range s.Applications {
+		if _, err := s.Connector(i); err != nil {
 			return err
-		}
-		if err := cfg.Validate(); err != nil {
-			return s.keyed(fmt.Sprintf("applications[%d]", i), err)
 		}
 	}
 	return nil

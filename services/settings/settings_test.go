@@ -100,6 +100,8 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{src + "kind: standard-webhooks\n    secret_file: secrets/gone", "5:sources[1].secret_file: read secret: open DIR/secrets/gone: no such file"},
 		{src + "kind: standard-webhooks\n    secret_file: secrets/not-a-secret", "5:sources[1].secret_file: line 1: a secret begins with whsec_"},
 		{src + "kind: csv\n    secret_file: secrets/acme-hr", "5:sources[1].secret_file: kind csv has no signed deliveries"},
+		{"sources:\n  - name: b\n    kind: manual\n    secret_file: secrets/acme-hr", "4:sources[0].secret_file: kind manual has no signed deliveries"},
+		{"sources:\n  - name: b\n    kind: manual\n    mapping: mapping.yaml", "4:sources[0].mapping: operators' own words need none"},
 		{src + "kind: csv\n    time_zone: Berlin", `5:sources[1].time_zone: "Berlin" is no IANA time zone`},
 		{src + "kind: csv\n    raw_retention: -1h", "5:sources[1].raw_retention: less than nothing"},
 		{src + "kind: csv\n    mapping: gone.yaml", "5:sources[1].mapping: open DIR/gone.yaml: no such file"},
@@ -288,5 +290,27 @@ func TestCommandLine(t *testing.T) {
 	}
 	if _, _, err := settings.Command("ingest", []string{"-c", filepath.Join(dir, "gone.yaml")}, nil); !errors.Is(err, os.ErrNotExist) || fault.ExitCode(err) != 1 {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// A process that starts takes its part only; what is wrong with it must be named as --check names it.
+func TestWhoTakesAPartIsToldWhichKeyIsWrong(t *testing.T) {
+	t.Parallel()
+	const file = "people:\n  user_name: [nobody]\napplications:\n- name: wiki\n  owner: o\n  connector: demo\n  config: {temper: hot}\n  account: {login: person.mail}\n"
+	s, err := settings.Parse("t.yaml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ingest := s.Ingest()
+	_, policy := s.Policy()
+	_, connector := s.Connector(0)
+	for want, err := range map[string]error{
+		"t.yaml:2:people.user_name[0]: ":           ingest,
+		"t.yaml:8:applications[0].account.login: ": policy,
+		"t.yaml:7:applications[0].config.temper: ": connector,
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("got %v, want %s…", err, want)
+		}
 	}
 }

@@ -225,14 +225,14 @@ func (s *Settings) sources() error {
 		switch {
 		case src.Kind == "manual" && manual != "":
 			return s.Errorf(key+".kind", "%s is of kind manual already", manual)
-		case src.Kind == "manual":
-			manual = src.Name
 		case src.Kind == "manual" && src.Mapping != "":
 			return s.Errorf(key+".mapping", "operators' own words need none")
 		case src.Kind == "standard-webhooks" && src.SecretFile.Empty():
 			return s.Errorf(key+".secret_file", "needed: deliveries are signed")
 		case src.Kind != "standard-webhooks" && !src.SecretFile.Empty():
 			return s.Errorf(key+".secret_file", "kind %s has no signed deliveries", src.Kind)
+		case src.Kind == "manual":
+			manual = src.Name
 		}
 		if _, err := time.LoadLocation(src.TimeZone); err != nil || src.TimeZone == "Local" {
 			return s.Errorf(key+".time_zone", "%q is no IANA time zone", src.TimeZone)

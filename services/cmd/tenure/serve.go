@@ -23,8 +23,8 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if check {
-				return cfg.Check()
+			if err := cfg.Check(); err != nil || check {
+				return err
 			}
 			return serve(cmd.Context(), cfg, nil)
 		},
