@@ -231,21 +231,15 @@ func (m *memory) journal() []string {
 	return slices.Clone(m.effects)
 }
 
-// only returns the one account there is by a name.
-func (m *memory) only(t *testing.T, login string) connector.Account {
+// only returns the one account there is.
+func (m *memory) only(t *testing.T) connector.Account {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var found []connector.Account
-	for _, a := range m.accounts {
-		if a.Name == login {
-			found = append(found, m.shown(a))
-		}
+	if len(m.accounts) != 1 {
+		t.Fatalf("%d accounts, want one", len(m.accounts))
 	}
-	if len(found) != 1 {
-		t.Fatalf("%d accounts are called %s, want one", len(found), login)
-	}
-	return found[0]
+	return m.shown(m.accounts[0])
 }
 
 // lossy is a connection on which a test decides what happens to Apply.

@@ -95,7 +95,7 @@ func TestAConnectorThatStopsAtAnErrorIsAskedForTheRest(t *testing.T) {
 	w.start()
 	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a", "b"}})
 	w.done("code", "ann")
-	w.lossy("code").onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+	w.lossy().onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 		if req.GetSteps()[0].GetOp() != eventv1.Op_OP_DISABLE {
 			return next()
 		}
@@ -111,7 +111,7 @@ func TestAConnectorThatStopsAtAnErrorIsAskedForTheRest(t *testing.T) {
 	})
 	w.publish(want{app: "code", person: "ann", state: none})
 	w.outcome("code", "ann", notDone)
-	if got := m.only(t, "ann"); len(got.Grants) != 0 || len(got.Credentials) != 0 {
+	if got := m.only(t); len(got.Grants) != 0 || len(got.Credentials) != 0 {
 		t.Errorf("the leaver keeps %v and %v because DISABLE failed", got.Grants, got.Credentials)
 	}
 }
@@ -165,7 +165,7 @@ func TestAPolicyReplicaThatIsBehindIsNotActedOn(t *testing.T) {
 func late(l *lossy, op eventv1.Op, let <-chan struct{}) (landed <-chan struct{}) {
 	var once sync.Once
 	done := make(chan struct{})
-	l.onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (response *connectorv1.ApplyResponse, err error) {
+	l.onApply(func(ctx context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (response *connectorv1.ApplyResponse, err error) {
 		if !slices.ContainsFunc(req.GetSteps(), func(s *connectorv1.Step) bool { return s.GetOp() == op }) {
 			return next()
 		}
@@ -176,7 +176,7 @@ func late(l *lossy, op eventv1.Op, let <-chan struct{}) (landed <-chan struct{})
 			go func() {
 				defer close(done)
 				<-let
-				_, _ = l.ConnectorClient.Apply(context.Background(), request) //nolint:usetesting // whoever asked has given up
+				_, _ = l.ConnectorClient.Apply(context.WithoutCancel(ctx), request) // whoever asked has given up
 			}()
 			err = status.Error(codes.Unavailable, "connection reset")
 		})
@@ -196,7 +196,7 @@ func TestACallThatMayStillArriveIsNotRepeated(t *testing.T) {
 	w := newWorld(t, "sqlite", a)
 	w.cfg.Timing.CreateGrace = time.Millisecond
 	let := make(chan struct{})
-	landed := late(w.lossy("code"), eventv1.Op_OP_CREATE, let)
+	landed := late(w.lossy(), eventv1.Op_OP_CREATE, let)
 	w.start()
 	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
 	w.untilState("code", "ann", store.Retrying)
@@ -226,7 +226,7 @@ func TestALeaverIsGoneOnlyWhenNothingCanComeLate(t *testing.T) {
 			w.done("code", "ann")
 		}
 		let := make(chan struct{})
-		landed := late(w.lossy("code"), eventv1.Op_OP_ENABLE, let)
+		landed := late(w.lossy(), eventv1.Op_OP_ENABLE, let)
 		w.publish(want{app: "code", person: "ann", state: enabled})
 		w.untilState("code", "ann", store.Retrying)
 		w.publish(want{app: "code", person: "ann", state: none})
@@ -235,7 +235,7 @@ func TestALeaverIsGoneOnlyWhenNothingCanComeLate(t *testing.T) {
 		close(let)
 		<-landed
 		w.done("code", "ann")
-		if got := m.only(t, "ann").Status; got != connector.Disabled {
+		if got := m.only(t).Status; got != connector.Disabled {
 			t.Error("a leaver was called gone and came back")
 		}
 	})
@@ -294,12 +294,12 @@ func TestALeaverInAnApplicationThatIsDownPagesSomebody(t *testing.T) {
 	w.done("code", "ann")
 	m.misbehave(func(context.Context, string) error { return connector.Unavailable("memory.down", "refused") })
 	w.publish(want{app: "code", person: "ann", state: none})
-	if f := w.finding("ann", stuck); !f.GetRemoval() || f.GetProblem() != "TARGET_UNAVAILABLE" {
+	if f := w.finding(stuck); !f.GetRemoval() || f.GetProblem() != "TARGET_UNAVAILABLE" {
 		t.Errorf("finding %v", f)
 	}
 	m.misbehave(nil)
 	w.done("code", "ann")
-	w.finding("ann", unstuck)
+	w.finding(unstuck)
 	stop()
 }
 
@@ -321,7 +321,7 @@ func TestNoPersonalValueLeavesTheDatabase(t *testing.T) {
 		return nil
 	})
 	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
-	w.finding("ann", stuck)
+	w.finding(stuck)
 	items := stuckItems(t, svc)
 	if len(items) != 1 || !bytes.Contains([]byte(items[0].GetDetail()), []byte(canary)) {
 		t.Errorf("operators are not told what the application said: %v", items)

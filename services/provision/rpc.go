@@ -88,8 +88,8 @@ func (s *Service) show(ctx context.Context, a application) (*provisionv1.Applica
 			out.Stuck += uint64(c.Count) //nolint:gosec // a count
 		case store.Due, store.Retrying:
 			lane := lanes[c.Lane-1]
-			out.Due += uint64(c.Count) //nolint:gosec // a count
-			lane.Due += uint64(c.Count)
+			out.Due += uint64(c.Count)  //nolint:gosec // a count
+			lane.Due += uint64(c.Count) //nolint:gosec // a count
 			lane.OldestDue = durationpb.New(max(lane.GetOldestDue().AsDuration(), now.Sub(c.Oldest)))
 			oldest = max(oldest, now.Sub(c.Oldest))
 		case store.Settled, store.Observing:

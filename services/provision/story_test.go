@@ -40,7 +40,8 @@ func one(name string, impl connector.Connector) app {
 	return app{provision.Application{Name: name, Owner: "team-" + name}, impl}
 }
 
-func (w *world) lossy(app string) *lossy { return w.connectors[app].(*lossy) }
+// lossy is the connection to the application "code".
+func (w *world) lossy() *lossy { return w.connectors["code"].(*lossy) }
 
 func journalIs(t *testing.T, m *memory, want ...string) {
 	t.Helper()
@@ -86,7 +87,7 @@ func TestNoCallWithoutACommittedIntent(t *testing.T) {
 		m := newMemory("a")
 		w := newWorld(t, engine, one("code", m))
 		calls := 0
-		w.lossy("code").onApply(func(ctx context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+		w.lossy().onApply(func(ctx context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 			open, err := store.New(w.dbs["code"]).OpenIntents(ctx, []string{"ann"})
 			if err != nil || !slices.ContainsFunc(open, func(e store.Entry) bool { return e.Operation == req.GetOperationId() }) {
 				t.Errorf("operation %s is called and no intent of it is committed: %v", req.GetOperationId(), err)
@@ -128,7 +129,7 @@ func TestALostReplyMakesNoSecondAccount(t *testing.T) {
 		m := newMemory("a")
 		w := newWorld(t, engine, one("code", m))
 		lost := 0
-		w.lossy("code").onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+		w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 			response, err := next()
 			if lost++; lost == 1 {
 				return nil, status.Error(codes.Unavailable, "connection reset")
@@ -150,7 +151,7 @@ func TestACallThatNeverArrivedIsMadeAgainAfterTheGrace(t *testing.T) {
 	a.Limits.Timeout = 200 * time.Millisecond
 	w := newWorld(t, "sqlite", a)
 	lost := 0
-	w.lossy("code").onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+	w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 		if lost++; lost == 1 {
 			return nil, status.Error(codes.Unavailable, "connection refused")
 		}
@@ -241,7 +242,7 @@ func TestUrgentOvertakes(t *testing.T) {
 		hang, release := make(chan struct{}, 100), make(chan struct{})
 		goOn := sync.OnceFunc(func() { close(release) })
 		t.Cleanup(goOn)
-		w.lossy("code").onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+		w.lossy().onApply(func(_ context.Context, req *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 			if req.GetAccountId() == "" { // a joiner
 				hang <- struct{}{}
 				<-release
@@ -284,7 +285,7 @@ func TestAFailingDisableDoesNotStopTheRevokes(t *testing.T) {
 	if s := o.GetSteps()[0]; s.GetOp() != eventv1.Op_OP_DISABLE || s.GetState() != notDone || s.GetProblem() != "PRECONDITION" {
 		t.Errorf("the outcome says of DISABLE: %v", s)
 	}
-	if f := w.finding("ann", stuck); !f.GetRemoval() || f.GetProblem() != "PRECONDITION" {
+	if f := w.finding(stuck); !f.GetRemoval() || f.GetProblem() != "PRECONDITION" {
 		t.Errorf("a leaver who can still log in pages nobody: %v", f)
 	}
 }
@@ -296,7 +297,7 @@ func TestAJoinerStopsAtTheFirstErrorAndIsFreedByAnOperator(t *testing.T) {
 		w := newWorld(t, engine, one("code", m))
 		svc, _ := w.start()
 		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"missing", "z"}})
-		if f := w.finding("ann", stuck); f.GetRemoval() || f.GetProblem() != "NOT_FOUND" {
+		if f := w.finding(stuck); f.GetRemoval() || f.GetProblem() != "NOT_FOUND" {
 			t.Errorf("finding %v", f)
 		}
 		journalIs(t, m, "CREATE ann")
@@ -308,7 +309,7 @@ func TestAJoinerStopsAtTheFirstErrorAndIsFreedByAnOperator(t *testing.T) {
 		m.entitlements = append(m.entitlements, "missing")
 		m.mu.Unlock()
 		retry(t, svc, "code", "ann")
-		w.finding("ann", unstuck)
+		w.finding(unstuck)
 		w.done("code", "ann")
 		journalIs(t, m, "CREATE ann", "GRANT ann missing", "GRANT ann z", "ENABLE ann")
 		if items := stuckItems(t, svc); len(items) != 0 {
@@ -326,7 +327,7 @@ func TestWithoutAReleaseNothingIsTaken(t *testing.T) {
 	w.done("code", "ann")
 	before := m.journal()
 	w.publish(want{app: "code", person: "ann", state: none, noRelease: true})
-	if f := w.finding("ann", stuck); !f.GetRemoval() || f.GetProblem() != "PRECONDITION" {
+	if f := w.finding(stuck); !f.GetRemoval() || f.GetProblem() != "PRECONDITION" {
 		t.Errorf("finding %v", f)
 	}
 	journalIs(t, m, before...)
@@ -347,10 +348,10 @@ func TestAnApplicationThatLiesIsNotBelieved(t *testing.T) {
 	if s := o.GetSteps()[0]; s.GetState() != notDone || s.GetProblem() != "INCONSISTENT" || s.GetChanged() {
 		t.Errorf("DISABLE without effect is said to be %v", s)
 	}
-	if f := w.finding("ann", stuck); !f.GetRemoval() || f.GetProblem() != "INCONSISTENT" {
+	if f := w.finding(stuck); !f.GetRemoval() || f.GetProblem() != "INCONSISTENT" {
 		t.Errorf("finding %v", f)
 	}
-	if got := m.only(t, "ann").Status; got != connector.Enabled {
+	if got := m.only(t).Status; got != connector.Enabled {
 		t.Fatal("the test's application did disable the account")
 	}
 }
@@ -430,7 +431,7 @@ func TestStoppingFinishesWhatWasTaken(t *testing.T) {
 	m := newMemory("a")
 	w := newWorld(t, "sqlite", one("code", m))
 	entered, release := make(chan struct{}), make(chan struct{})
-	w.lossy("code").onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+	w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 		entered <- struct{}{}
 		<-release
 		return next()
@@ -472,10 +473,10 @@ func TestAnIntentLeftByADeadWorkerIsResolvedByReading(t *testing.T) {
 		m := newMemory("a")
 		w := newWorld(t, engine, one("code", m))
 		var once sync.Once
-		w.lossy("code").onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+		w.lossy().onApply(func(ctx context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
 			response, err := next()
 			once.Do(func() { // as if this process stood still until long after its lease
-				killLease(t, w, "code", "ann")
+				killLease(ctx, t, w, "code", "ann")
 				<-t.Context().Done()
 				response, err = nil, status.Error(codes.Unavailable, "nobody is there to hear")
 			})
@@ -490,10 +491,10 @@ func TestAnIntentLeftByADeadWorkerIsResolvedByReading(t *testing.T) {
 }
 
 // killLease ends a target's lease as if its time were over, with the holder's name still on it.
-func killLease(t *testing.T, w *world, app, person string) {
+func killLease(ctx context.Context, t *testing.T, w *world, app, person string) {
 	t.Helper()
-	err := store.New(w.dbs[app]).InTx(context.WithoutCancel(t.Context()), func(tx store.Tx) error {
-		_, err := tx.Exec(context.WithoutCancel(t.Context()), `UPDATE targets SET lease_until = 1 WHERE person = $1`, person)
+	err := store.New(w.dbs[app]).InTx(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE targets SET lease_until = 1 WHERE person = $1`, person)
 		return err
 	})
 	if err != nil {

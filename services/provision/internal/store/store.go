@@ -77,7 +77,7 @@ func unpackList(b []byte) ([]string, error) {
 	var list []string
 	for len(b) > 0 {
 		n, size := binary.Uvarint(b)
-		if size <= 0 || n > uint64(len(b)-size) {
+		if size <= 0 || n > uint64(len(b)-size) { //nolint:gosec // size is at most len(b)
 			return nil, fmt.Errorf("list of %d bytes is cut off", len(b))
 		}
 		list = append(list, string(b[size:size+int(n)])) //nolint:gosec // n is at most len(b)

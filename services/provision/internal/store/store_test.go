@@ -53,11 +53,12 @@ func claim(t *testing.T, s *store.Store, holder string, lane store.Lane, at time
 	return claimed
 }
 
-func target(t *testing.T, s *store.Store, person string) store.Target {
+// ann is her target.
+func ann(t *testing.T, s *store.Store) store.Target {
 	t.Helper()
-	got, found, err := s.Target(t.Context(), person)
+	got, found, err := s.Target(t.Context(), "ann")
 	if err != nil || !found {
-		t.Fatalf("target of %s: found %v, %v", person, found, err)
+		t.Fatalf("ann's target: found %v, %v", found, err)
 	}
 	return got
 }
@@ -85,7 +86,7 @@ func TestTheGreatestGenerationWins(t *testing.T) {
 				t.Errorf("generation %d marks a target that knows 5", generation)
 			}
 		}
-		if got := target(t, s, "ann"); got.Generation != 5 || got.Lane != urgent || !got.MarkedAt.Equal(now) || got.State != store.Due {
+		if got := ann(t, s); got.Generation != 5 || got.Lane != urgent || !got.MarkedAt.Equal(now) || got.State != store.Due {
 			t.Errorf("target %+v", got)
 		}
 	})
@@ -194,7 +195,7 @@ func TestWhatIsFinishedIsKept(t *testing.T) {
 		if !finish(t, s, "one", x) {
 			t.Fatal("the lease was lost")
 		}
-		if diff := cmp.Diff(x, target(t, s, "ann")); diff != "" {
+		if diff := cmp.Diff(x, ann(t, s)); diff != "" {
 			t.Errorf("kept otherwise (-want +got):\n%s", diff)
 		}
 		stuck, err := s.StuckTargets(t.Context())
@@ -222,7 +223,7 @@ func TestANewerGenerationStaysDue(t *testing.T) {
 		}
 		x.State, x.DueAt, x.SettledGeneration = store.Settled, time.Time{}, 1
 		finish(t, s, "one", x)
-		got := target(t, s, "ann")
+		got := ann(t, s)
 		if got.Generation != 2 || got.State != store.Due || got.Lane != urgent || !got.DueAt.Equal(now.Add(time.Second)) || got.SettledGeneration != 1 {
 			t.Errorf("target %+v", got)
 		}
@@ -293,7 +294,7 @@ func TestLateUrgentWorkIsEscalatedOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := target(t, s, "ann"); !got.Removal || got.State != store.Stuck || got.DueAt.IsZero() {
+		if got := ann(t, s); !got.Removal || got.State != store.Stuck || got.DueAt.IsZero() {
 			t.Errorf("escalated to %+v", got)
 		}
 		if len(claim(t, s, "one", urgent, now)) != 1 {

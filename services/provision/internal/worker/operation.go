@@ -61,7 +61,7 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 		if committed, err = tx.Intend(ctx, k.holder, op.entry); err != nil || !committed {
 			return err
 		}
-		return k.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane(k.lane), event)
+		return k.deps.Outbox.Add(ctx, tx.Tx, protoLane(k.lane), event)
 	})
 	if err != nil {
 		return nil, err // no call without a committed intent

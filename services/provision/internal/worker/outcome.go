@@ -115,7 +115,7 @@ const (
 	slowly
 )
 
-// manner is what a problem means for trying again (CONNECTORS 2.6 is the table).
+// manner is what a problem means for trying again (the contract is the table).
 func manner(p *connector.Problem) retryManner {
 	if p.Code == connectorv1.Code_CODE_RATE_LIMITED || p.Scope == connectorv1.Scope_SCOPE_INSTANCE {
 		return untilItMayBe // the breaker or the pacer has it, for all targets at once
@@ -170,7 +170,7 @@ func (k *task) finish(ctx context.Context, events []bus.Event) {
 		entry, event := k.conclude(op)
 		conclusions = append(conclusions, conclusion{entry, event, op.entry.IntentEvent == ""})
 	}
-	lane := eventv1.Lane(k.lane)
+	lane := protoLane(k.lane)
 	err := k.deps.Store.InTx(ctx, func(tx store.Tx) error {
 		held, err := tx.Finish(ctx, k.holder, k.t)
 		if err != nil {

@@ -117,7 +117,7 @@ func (w *Worker) watch(ctx context.Context) error {
 			w.log.Warn("open targets not counted", zap.Error(err))
 		}
 		if sleep(ctx, watchEvery) != nil {
-			return nil
+			return nil //nolint:nilerr // told to stop
 		}
 	}
 }

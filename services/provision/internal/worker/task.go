@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/connector"
 	"github.com/tenurehq/tenure/pkg/telemetry"

@@ -132,6 +132,13 @@ func laneOf(lane eventv1.Lane) store.Lane {
 	return normal // what has no lane is in no hurry
 }
 
+func protoLane(lane store.Lane) eventv1.Lane {
+	if lane == urgent {
+		return eventv1.Lane_LANE_URGENT
+	}
+	return eventv1.Lane_LANE_NORMAL
+}
+
 // wake tells a loop that there is something to do; it never blocks.
 func wake(bell chan struct{}) {
 	select {
