@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/config"
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -114,16 +116,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// signingKey reads the log's key, or makes one.
+// signingKey reads the log's key, or makes one. A key that everybody on the machine may read is refused: whoever has it
+// can sign another history.
 func signingKey(cfg Config) (note.Signer, string, error) {
-	raw, err := os.ReadFile(cfg.KeyFile)
+	secret, err := config.ReadSecret(cfg.KeyFile)
 	if errors.Is(err, os.ErrNotExist) {
-		raw, err = newKey(cfg)
+		secret, err = newKey(cfg)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("the log's signing key: %w", err)
 	}
-	skey, vkey, ok := strings.Cut(strings.TrimSpace(string(raw)), "\n")
+	skey, vkey, ok := strings.Cut(strings.TrimSpace(string(secret.Reveal())), "\n")
 	if !ok {
 		return nil, "", fmt.Errorf("the log's signing key: %s must hold the signing key and the verifier key, a line each", cfg.KeyFile)
 	}
@@ -131,13 +134,21 @@ func signingKey(cfg Config) (note.Signer, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("the log's signing key in %s: %w", cfg.KeyFile, err)
 	}
+	verifier, err := note.NewVerifier(vkey)
+	if err != nil {
+		return nil, "", fmt.Errorf("the log's verifier key in %s: %w", cfg.KeyFile, err)
+	}
+	if verifier.Name() != signer.Name() || verifier.KeyHash() != signer.KeyHash() {
+		return nil, "", fmt.Errorf("the log's signing key: the two keys in %s do not belong together", cfg.KeyFile)
+	}
 	if cfg.Origin != "" && signer.Name() != cfg.Origin {
 		return nil, "", fmt.Errorf("audit.origin is %q and the key in %s is of %q: a log cannot change its name", cfg.Origin, cfg.KeyFile, signer.Name())
 	}
 	return signer, vkey, nil
 }
 
-func newKey(cfg Config) ([]byte, error) {
+// newKey makes the log's key. The file appears whole or not at all, and never in the place of another.
+func newKey(cfg Config) (config.Secret, error) {
 	name := cfg.Origin
 	if name == "" {
 		var id [6]byte
@@ -146,15 +157,26 @@ func newKey(cfg Config) ([]byte, error) {
 	}
 	skey, vkey, err := note.GenerateKey(rand.Reader, name)
 	if err != nil {
-		return nil, err
+		return config.Secret{}, err
 	}
-	raw := []byte(skey + "\n" + vkey + "\n")
-	f, err := os.OpenFile(cfg.KeyFile, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	dir := filepath.Dir(cfg.KeyFile)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return config.Secret{}, err
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(cfg.KeyFile)+".*") // mode 0600
 	if err != nil {
-		return nil, err
+		return config.Secret{}, err
 	}
+	defer func() { _ = os.Remove(f.Name()) }() // its name only: what was linked stays
+	raw := []byte(skey + "\n" + vkey + "\n")
 	_, err = f.Write(raw)
-	return raw, errors.Join(err, f.Sync(), f.Close())
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return config.Secret{}, err
+	}
+	if err := os.Link(f.Name(), cfg.KeyFile); err != nil {
+		return config.Secret{}, err
+	}
+	return config.NewSecret(raw), nil
 }
 
 // Outbox is the service's, whose figures who owns the registry may register.
