@@ -210,6 +210,37 @@ func TestATruncatedLogIsFoundByItsCheckpoint(t *testing.T) {
 	}
 }
 
+// Whoever appends to an export signs nothing: what is beyond the newest checkpoint is counted as unproven and no more.
+func TestLeavesBeyondTheNewestCheckpointProveNothing(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 30)
+	report, err := evidence.VerifyDir(l.export(t, 20), l.vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Leaves != 20 || report.Beyond != 10 || report.Origins["ingest"]+report.Origins["policy"] != 20 {
+		t.Errorf("of 30 leaves 20 are signed for: report %+v", report)
+	}
+}
+
+func TestAProofHasOneForm(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 3)
+	hashes, err := tlog.ProveRecord(3, 1, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := evidence.Proof{Index: 1, Hashes: hashes, Checkpoint: l.checkpoint(t, 3)}.String()
+	if _, err := evidence.ParseProof(good); err != nil {
+		t.Fatal(err)
+	}
+	for _, index := range []string{"index 01", "index +1", "index -1", "index 1 ", "index  1", "index", "Index 1"} {
+		if _, err := evidence.ParseProof(strings.Replace(good, "index 1", index, 1)); err == nil {
+			t.Errorf("a proof with %q was read", index)
+		}
+	}
+}
+
 // The proofs of the log must be good for others' verifiers, written only on x/mod and transparency-dev.
 func TestOthersAcceptOurProofs(t *testing.T) {
 	t.Parallel()

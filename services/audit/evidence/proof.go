@@ -41,7 +41,7 @@ func ParseProof(text string) (Proof, error) {
 	}
 	number, ok := strings.CutPrefix(lines[1], "index ")
 	index, err := strconv.ParseInt(number, 10, 64)
-	if !ok || err != nil || index < 0 {
+	if !ok || err != nil || index < 0 || strconv.FormatInt(index, 10) != number {
 		return Proof{}, fmt.Errorf("proof: %q is not an index line", lines[1])
 	}
 	p := Proof{Index: index, Checkpoint: checkpoint}
