@@ -100,7 +100,7 @@ func (st story) rules() {
 			}
 			st.out.line("  + role %s%s: %s  (%s:%d)", clean(r.GetRole()), clean(with), clean(r.GetRule()), r.GetFile(), r.GetLine())
 		default:
-			st.out.line("  - role %s: not %s  (%s:%d)", clean(r.GetRole()), clean(v.GetFailed()), r.GetFile(), r.GetLine())
+			st.out.line("  - role %s: it is not so that %s  (%s:%d)", clean(r.GetRole()), clean(v.GetFailed()), r.GetFile(), r.GetLine())
 		}
 	}
 }
@@ -122,19 +122,30 @@ func (st story) history() {
 		for _, e := range d.GetRemoved() {
 			gained = append(gained, "-"+e)
 		}
-		st.out.line("  %s  generation %d: %s %s", when(d.GetAt()), d.GetGeneration(), short(d.GetState(), "ACCESS_STATE_"), clean(strings.Join(gained, " ")))
+		st.out.line("  %s  generation %d: %s %s", when(d.GetAt()), d.GetGeneration(), wantedText(d.GetState()), clean(strings.Join(gained, " ")))
 		if h := happenings[d.GetTriggerEventId()]; h != nil {
 			l := h.GetLifecycle()
 			from := "time"
 			if l.GetDeliveryId() != "" {
 				from = "delivery " + l.GetDeliveryId()
 			}
-			st.out.line("      because of %s (%s), effective %s, from %s of %s: %s", short(l.GetKind(), "LIFECYCLE_KIND_"), clean(changes(h.GetChanges())),
-				when(l.GetEffectiveAt()), from, l.GetActor(), h.GetEventId())
+			what := short(l.GetKind(), "LIFECYCLE_KIND_")
+			if len(h.GetChanges()) > 0 {
+				what += " (" + changes(h.GetChanges()) + ")"
+			}
+			st.out.line("      because of %s, effective %s, said by %s in %s, event %s", clean(what), when(l.GetEffectiveAt()), l.GetActor(), from, h.GetEventId())
 		} else if d.GetTriggerEventId() != "" {
 			st.out.line("      because of model %d: %s", d.GetModelSeq(), d.GetTriggerEventId())
 		}
 	}
+}
+
+// wantedText is what a decision wanted in the application.
+func wantedText(state eventv1.AccessState) string {
+	if state == eventv1.AccessState_ACCESS_STATE_NONE {
+		return "nothing wanted"
+	}
+	return short(state, "ACCESS_STATE_") + " account wanted"
 }
 
 func (st story) calls() {
