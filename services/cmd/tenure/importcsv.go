@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
@@ -18,8 +20,11 @@ import (
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 )
 
-// importBatch rows are handed in at a time: the largest delivery there is.
-const importBatch = 1000
+// What is handed in at a time: the largest delivery there is, and no more than fits into a message.
+const (
+	importBatch = 1000    // rows
+	importSize  = 1 << 20 // bytes, and the row that goes beyond
+)
 
 func newImport(c *client) *cobra.Command {
 	return &cobra.Command{
@@ -63,6 +68,7 @@ type importer struct {
 	source  string
 	head    []string
 	records []string
+	size    int // of records, in bytes
 	rows    int // read so far
 	held    []*peoplev1.ItemResult
 	taken   int
@@ -75,28 +81,50 @@ func (im *importer) file(in io.Reader) error {
 	if err != nil {
 		return fault.New(fault.Invalid, "read the header: %v", err)
 	}
-	im.head = append([]string(nil), head...)
-	im.head[0] = strings.TrimPrefix(im.head[0], "\ufeff")
+	if im.head, err = header(head); err != nil {
+		return err
+	}
 	for {
 		row, err := reader.Read()
 		if errors.Is(err, io.EOF) {
 			return im.hand()
 		}
 		if err != nil {
-			return fault.New(fault.Invalid, "%v; the %d rows before it are in", err, im.taken+len(im.held))
+			return im.stopped("%v", err)
 		}
 		record, err := im.record(row)
 		if err != nil {
-			return err
+			return im.stopped("%v", err)
 		}
 		im.records = append(im.records, record)
 		im.rows++
-		if len(im.records) == importBatch {
+		im.size += len(record)
+		if len(im.records) == importBatch || im.size >= importSize {
 			if err := im.hand(); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// stopped is the end at something wrong, with what is in by then.
+func (im *importer) stopped(format string, args ...any) error {
+	return fault.New(fault.Invalid, "%s; the first %d rows are in", fmt.Sprintf(format, args...), im.rows-len(im.records))
+}
+
+// header is the names of the columns, of which none may be there twice: of two cells one would be lost.
+func header(row []string) ([]string, error) {
+	head := slices.Clone(row) // the reader uses it again
+	head[0] = strings.TrimPrefix(head[0], "\ufeff")
+	for i, name := range head {
+		switch {
+		case !utf8.ValidString(name):
+			return nil, fault.New(fault.Invalid, "column %d of the header is not UTF-8", i+1)
+		case slices.Contains(head[:i], name):
+			return nil, fault.New(fault.Invalid, "the header has the column %q twice", name)
+		}
+	}
+	return head, nil
 }
 
 // record is a row as JSON; empty cells are left out, attributes.NAME columns become attributes.
@@ -105,6 +133,9 @@ func (im *importer) record(row []string) (string, error) {
 	for i, name := range im.head {
 		if row[i] == "" {
 			continue
+		}
+		if !utf8.ValidString(row[i]) { // JSON would have another character in its place, and nobody would notice
+			return "", fmt.Errorf("row %d: %s is not UTF-8: save the file in that encoding", im.rows+1, name)
 		}
 		if attribute, ok := strings.CutPrefix(name, "attributes."); ok {
 			attributes[attribute] = row[i]
@@ -147,7 +178,7 @@ func (im *importer) hand() error {
 		item.Item += uint32(first) //nolint:gosec // rows of a file that was read
 		im.held = append(im.held, item)
 	}
-	im.records = im.records[:0]
+	im.records, im.size = im.records[:0], 0
 	return nil
 }
 
