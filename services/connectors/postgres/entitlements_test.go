@@ -1,4 +1,3 @@
-//nolint:thelper // these are the tests of TestAgainstARealServer, not helpers
 package postgres_test
 
 import (
