@@ -363,3 +363,38 @@ func TestABadConfigurationIsRefusedByItsKey(t *testing.T) {
 		t.Error("two applications of one name are accepted")
 	}
 }
+
+func TestAnIntentLeftByADeadWorkerIsResolvedByReading(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a")
+		w := newWorld(t, engine, one("code", m))
+		var once sync.Once
+		w.lossy().onApply(func(ctx context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+			response, err := next()
+			once.Do(func() { // as if this process stood still until long after its lease
+				killLease(ctx, t, w, "code", "ann")
+				<-t.Context().Done()
+				response, err = nil, status.Error(codes.Unavailable, "nobody is there to hear")
+			})
+			return response, err
+		})
+		w.start()
+		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+		w.done("code", "ann")
+		journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
+		everyIntentHasOneOutcome(t, w)
+	})
+}
+
+// killLease ends a target's lease as if its time were over, with the holder's name still on it.
+func killLease(ctx context.Context, t *testing.T, w *world, app, person string) {
+	t.Helper()
+	err := store.New(w.dbs[app]).InTx(ctx, func(tx store.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE targets SET lease_until = 1 WHERE person = $1`, person)
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

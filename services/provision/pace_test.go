@@ -1,6 +1,8 @@
 package provision_test
 
 import (
+	"context"
+	"sync/atomic"
 	"fmt"
 	"testing"
 	"time"
@@ -18,9 +20,18 @@ func TestASlowRateDelaysAndStopsNothing(t *testing.T) {
 	for i := range 60 {
 		wants = append(wants, want{app: "code", person: fmt.Sprintf("p%02d", i), state: enabled, entitlements: []string{"a"}})
 	}
+	var reads atomic.Int64
+	m.misbehave(func(_ context.Context, op string) error {
+		if op == "READ" {
+			reads.Add(1)
+		}
+		return nil
+	})
 	w.start()
+	begin := time.Now()
 	w.publish(wants...)
 	for _, x := range wants {
 		w.done("code", x.person)
 	}
+	t.Logf("%d reads in %s", reads.Load(), time.Since(begin))
 }
