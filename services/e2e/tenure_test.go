@@ -119,6 +119,7 @@ type operators struct {
 	people    peoplev1.PeopleServiceClient
 	access    accessv1.AccessServiceClient
 	provision provisionv1.ProvisionServiceClient
+	processes []*process // that answer
 }
 
 func (tn *tenure) dial(t *testing.T) operators {
@@ -127,12 +128,19 @@ func (tn *tenure) dial(t *testing.T) operators {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := rpc.Dial(rpc.PeerConfig{Address: tn.grpc, Token: secret})
+	return dial(t, rpc.PeerConfig{Address: tn.grpc, Token: secret}, tn.process)
+}
+
+func dial(t *testing.T, door rpc.PeerConfig, processes ...*process) operators {
+	t.Helper()
+	conn, err := rpc.Dial(door)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return operators{peoplev1.NewPeopleServiceClient(conn), accessv1.NewAccessServiceClient(conn), provisionv1.NewProvisionServiceClient(conn)}
+	return operators{
+		peoplev1.NewPeopleServiceClient(conn), accessv1.NewAccessServiceClient(conn), provisionv1.NewProvisionServiceClient(conn), processes,
+	}
 }
 
 // everybody are all people, as ingest knows them.
@@ -154,11 +162,15 @@ func (o operators) everybody(t *testing.T) (all []*peoplev1.Person) {
 	}
 }
 
-// settle waits until everything that is known of everybody by now has been decided about and read back in every
-// application but those left out. Nothing may be stuck.
 func (tn *tenure) settle(t *testing.T, leftOut ...string) {
 	t.Helper()
-	o := tn.dial(t)
+	tn.dial(t).settle(t, leftOut...)
+}
+
+// settle waits until everything that is known of everybody by now has been decided about and read back in every
+// application but those left out. Nothing may be stuck.
+func (o operators) settle(t *testing.T, leftOut ...string) {
+	t.Helper()
 	model, err := o.access.ShowModel(t.Context(), &accessv1.ShowModelRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -166,8 +178,10 @@ func (tn *tenure) settle(t *testing.T, leftOut ...string) {
 	waiting := o.everybody(t)
 	total := len(waiting)
 	awaitFor(t, 4*time.Minute, "everybody to be settled", func() (bool, string) {
-		if !tn.running() {
-			t.Fatalf("tenure ended: %v", tn.err)
+		for _, p := range o.processes {
+			if !p.running() {
+				t.Fatalf("%s ended: %v", p.name, p.err)
+			}
 		}
 		for why := ""; len(waiting) > 0; waiting = waiting[1:] {
 			if why = o.unsettled(t, waiting[0], model.GetModelSeq(), leftOut); why != "" {
