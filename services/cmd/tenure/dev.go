@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/template"
 	"time"
 
@@ -116,7 +117,28 @@ func (d *devRun) make(file string) error {
 	if err := form.Execute(&text, values); err != nil {
 		return err
 	}
-	return os.WriteFile(file, text.Bytes(), 0o600)
+	fresh := file + ".new" // half of it must not be taken for the whole
+	if err := os.WriteFile(fresh, text.Bytes(), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, file)
+}
+
+// demoApplications are those that the demo company's model is about.
+func demoApplications() []string { return []string{"code", "warehouse", "wiki"} }
+
+// demo tells whether the configuration still is that of the demo company: made-up people must not get into applications
+// that somebody has put in their place.
+func (d *devRun) demo() bool {
+	if d.empty {
+		return false
+	}
+	for _, name := range demoApplications() {
+		if !slices.ContainsFunc(d.settings.Applications, func(a settings.Application) bool { return a.Name == name && a.Connector == "demo" }) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(d.settings.Sources, func(s settings.Source) bool { return s.Name == demoSource })
 }
 
 // random is a secret of 32 bytes, as base64.
@@ -130,7 +152,7 @@ func random() string {
 func (d *devRun) welcome(ctx context.Context) error {
 	c := &client{server: d.settings.Listen.GRPC, dataDir: d.dir, operator: "ada", format: "table"}
 	err := c.session(ctx, nil, d.out, func(s *session) error {
-		if !d.empty && len(d.settings.Applications) > 0 {
+		if d.demo() {
 			if err := d.company(s); err != nil {
 				return err
 			}
@@ -256,6 +278,9 @@ func (d *devRun) tell(s *session) error {
 	tenure := filepath.Join("bin", "tenure") + flags
 	if len(d.settings.Applications) == 0 {
 		s.out.line("\nNext: add applications to the configuration, start again, and apply a role model:\n\n  %s model apply DIR", tenure)
+		return nil
+	}
+	if !d.demo() {
 		return nil
 	}
 	s.out.line("\nTry, in another terminal:\n")
