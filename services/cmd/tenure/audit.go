@@ -29,6 +29,9 @@ func newAuditLog(c *client) *cobra.Command {
 		Use: "log", Short: "Entries of the log", Args: cobra.NoArgs,
 		Example: "  tenure audit log --person 10001\n  tenure audit log --from 100 --to 200 -o json",
 		RunE: c.run(func(s *session) error {
+			if err := checkKind(req.GetKind()); err != nil {
+				return err
+			}
 			if person != "" {
 				found, err := s.find(person)
 				if err != nil {
@@ -306,6 +309,9 @@ func printReport(out *printer, r evidence.Report, ownKey bool) error {
 		sort.Strings(origins)
 		for _, origin := range origins {
 			out.line("  %-24s events 1 to %d, none missing", clean(origin), r.Origins[origin])
+		}
+		if r.Beyond > 0 {
+			out.line("%d entries after the newest checkpoint are not proven: nobody signed for them yet", r.Beyond)
 		}
 		if !ownKey {
 			out.line("the key was the log's own word: bring your own copy with --key to know whose log it is")

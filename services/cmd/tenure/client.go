@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/tenurehq/tenure/pkg/config"
 	"github.com/tenurehq/tenure/pkg/fault"
@@ -82,7 +83,7 @@ func (c *client) session(ctx context.Context, args []string, w io.Writer, do fun
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is left to be sent
-	return do(&session{
+	err = do(&session{
 		ctx: ctx, args: args, out: out, caFile: c.caFile, progress: progressWriter(),
 		people:    peoplev1.NewPeopleServiceClient(conn),
 		access:    accessv1.NewAccessServiceClient(conn),
@@ -90,6 +91,10 @@ func (c *client) session(ctx context.Context, args []string, w io.Writer, do fun
 		audit:     auditv1.NewAuditServiceClient(conn),
 		events:    eventv1.NewEventLogClient(conn),
 	})
+	if fault.KindOf(err) == fault.Unavailable && conn.GetState() == connectivity.TransientFailure {
+		return fault.New(fault.Unavailable, "no Tenure answers at %s: %w; is it running, and does --server say where?", c.server, err)
+	}
+	return err
 }
 
 func (c *client) dial() (*grpc.ClientConn, error) {

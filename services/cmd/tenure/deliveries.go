@@ -69,7 +69,7 @@ func newDeliveriesShow(c *client) *cobra.Command {
 				return err
 			}
 			if len(answer.GetBody()) > 0 {
-				s.out.line("\n%s", answer.GetBody())
+				s.out.line("\n%s", cleanLines(string(answer.GetBody())))
 			}
 			return nil
 		}),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,9 @@ func newEventsTail(c *client) *cobra.Command {
   tenure events tail --app code --since 24h --no-follow -o json`,
 		Args: cobra.NoArgs,
 		RunE: c.run(func(s *session) error {
+			if err := checkKind(req.GetKind()); err != nil {
+				return err
+			}
 			req.Follow = !once
 			now := time.Now()
 			req.Since = timestamppb.New(now.Add(-since))
@@ -53,6 +57,26 @@ func newEventsTail(c *client) *cobra.Command {
 	cmd.Flags().DurationVar(&since, "since", 0, "from this long ago on, e.g. 1h; default: from now on")
 	cmd.Flags().BoolVar(&once, "no-follow", false, "stop at the newest")
 	return cmd
+}
+
+// facts are the kinds of event besides those of lifecycle events, as subjects have them.
+var facts = []string{"lifecycle", "access", "intent", "outcome", "finding", "model", "delivery", "hold", "operator", "checkpoint"}
+
+// checkKind refuses a kind that no event ever has: whoever waits for a misspelt one sees nothing, and takes it for good news.
+func checkKind(kind string) error {
+	if kind == "" || slices.Contains(facts, kind) {
+		return nil
+	}
+	var kinds []string
+	for n := range int32(len(eventv1.LifecycleKind_name)) { //nolint:gosec // a dozen
+		if name := short(eventv1.LifecycleKind(n), "LIFECYCLE_KIND_"); name != "" {
+			kinds = append(kinds, name)
+		}
+	}
+	if slices.Contains(kinds, kind) {
+		return nil
+	}
+	return fault.New(fault.Usage, "--kind %s: %s; or a fact: %s", kind, strings.Join(kinds, ", "), strings.Join(facts, ", "))
 }
 
 // printEntries prints log entries: JSON lines for machines, one line each for people.

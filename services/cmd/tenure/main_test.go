@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -55,6 +58,7 @@ func TestWrongUseIsToldFromFailure(t *testing.T) {
 		"apps reconcile wiki",
 		"audit proof minus-one",
 		"model check /does/not/exist",
+		"model check -o xml demo",
 	} {
 		args := strings.Fields(line)
 		root := newRoot()
@@ -106,6 +110,69 @@ func TestNamesFromOutsideCannotMoveTheCursor(t *testing.T) {
 	}
 	if got := strings.TrimSpace(strings.SplitN(out.String(), "\n", 2)[1]); got != "a·[2Jb·c·d" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestTextsOfSeveralLinesCannotMoveTheCursorEither(t *testing.T) {
+	t.Parallel()
+	if got, want := cleanLines("{\"a\":\n\t\"b\u009b2J\u202e\"\r\n}"), "{\"a\":\n    \"b·2J·\"·\n}"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAModelIsCheckedForMachinesToo(t *testing.T) {
+	t.Parallel()
+	out := new(bytes.Buffer)
+	root := newRoot()
+	root.SetOut(out)
+	root.SetErr(new(bytes.Buffer))
+	dir := t.TempDir()
+	raw, err := demo.ReadFile("demo/roles.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "roles.yaml"), raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root.SetArgs([]string{"model", "check", dir, "-o", "json"})
+	if err := root.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Roles        int      `json:"roles"`
+		SHA256       string   `json:"sha256"`
+		Unclassified []string `json:"unclassified"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got.Roles != 5 || len(got.SHA256) != 64 || got.Unclassified == nil {
+		t.Errorf("got %s (%v)", out, err)
+	}
+}
+
+func TestAKindThatNoEventHasIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"", "leaver", "leave-started", "no-show", "contract-extended", "lift", "intent", "checkpoint"} {
+		if err := checkKind(kind); err != nil {
+			t.Errorf("%q: %v", kind, err)
+		}
+	}
+	for _, kind := range []string{"leavr", "unspecified", "LEAVER", "tenure"} {
+		if err := checkKind(kind); fault.ExitCode(err) != 2 {
+			t.Errorf("%q: %v, want exit code 2", kind, err)
+		}
+	}
+}
+
+func TestWhoCannotReachTenureIsToldWhere(t *testing.T) {
+	t.Parallel()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("t\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := newRoot()
+	root.SetArgs([]string{"people", "list", "--server", "127.0.0.1:1", "--token-file", token})
+	err := root.ExecuteContext(t.Context())
+	if err == nil || !strings.HasPrefix(err.Error(), "no Tenure answers at 127.0.0.1:1: ") || fault.ExitCode(err) != 1 {
+		t.Errorf("got %v", err)
 	}
 }
 

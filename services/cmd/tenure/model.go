@@ -214,7 +214,7 @@ func newModelShow(c *client) *cobra.Command {
 			}
 			s.out.line("model %d, sha256 %x, applied %s by %s", answer.GetModelSeq(), answer.GetSha256(), when(answer.GetAppliedAt()), answer.GetAppliedBy())
 			for _, f := range answer.GetFiles() {
-				s.out.line("\n# %s\n%s", f.GetName(), f.GetContent())
+				s.out.line("\n# %s\n%s", clean(f.GetName()), cleanLines(string(f.GetContent())))
 			}
 			return nil
 		}),

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -41,22 +41,44 @@ func loadModel(dir, configFile string) (*model.Model, error) {
 	return m, nil
 }
 
+// offline is the printer of a command that needs no connection.
+func offline(cmd *cobra.Command) (*printer, error) {
+	format, err := cmd.Flags().GetString("output")
+	if err != nil {
+		return nil, err
+	}
+	return newPrinter(cmd.OutOrStdout(), format)
+}
+
 func newModelCheck() *cobra.Command {
 	var configFile string
 	cmd := &cobra.Command{
 		Use: "check DIR", Short: "Check a model's form and types, offline", Args: cobra.ExactArgs(1),
 		Example: "  tenure model check ./model\n  tenure model check ./model -c tenure.yaml",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			out, err := offline(cmd)
+			if err != nil {
+				return err
+			}
 			m, err := loadModel(args[0], configFile)
 			if err != nil {
 				return err
 			}
 			digest := m.Digest()
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d roles, sha256 %x\n", m.Roles(), digest[:])
+			unclassified := []string{}
 			for _, ref := range m.Unclassified() {
-				_, _ = fmt.Fprintf(os.Stderr, "warning: %s is not in the catalogue: unclassified\n", ref)
+				unclassified = append(unclassified, ref.String())
 			}
-			return err
+			if out.json {
+				return out.document(text("sha256", hex.EncodeToString(digest[:])),
+					part{"roles", func() (json.RawMessage, error) { return json.Marshal(m.Roles()) }},
+					part{"unclassified", func() (json.RawMessage, error) { return json.Marshal(unclassified) }})
+			}
+			out.line("%d roles, sha256 %x", m.Roles(), digest[:])
+			for _, ref := range unclassified {
+				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s is not in the catalogue: unclassified\n", clean(ref))
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVarP(&configFile, "config", "c", "", "also check the application names against this configuration file")
@@ -68,12 +90,11 @@ func newModelTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "test DIR", Short: "Run a model's own tests, offline", Example: "  tenure model test ./model", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := loadModel(args[0], configFile)
+			out, err := offline(cmd)
 			if err != nil {
 				return err
 			}
-			format, _ := cmd.Flags().GetString("output") // an inherited flag that is always there
-			out, err := newPrinter(cmd.OutOrStdout(), format)
+			m, err := loadModel(args[0], configFile)
 			if err != nil {
 				return err
 			}
@@ -85,7 +106,7 @@ func newModelTest() *cobra.Command {
 				Passed   bool     `json:"passed"`
 				Problems []string `json:"problems"`
 			}
-			var results []result
+			results := []result{}
 			for _, r := range m.Test() {
 				one := result{Name: r.Name, File: r.File, Line: r.Line, Passed: r.Passed(), Problems: []string{}}
 				for _, problem := range r.Problems() {

@@ -140,6 +140,15 @@ func clean(s string) string {
 	}, s)
 }
 
+// cleanLines is clean for a text of several lines.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = clean(strings.ReplaceAll(line, "\t", "    "))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // when prints an instant in UTC, to the second.
 func when(ts *timestamppb.Timestamp) string {
 	if ts == nil {

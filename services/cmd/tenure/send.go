@@ -62,11 +62,9 @@ every application has been read back.`,
 			if err != nil {
 				return err
 			}
-			if s.out.json && !follow {
-				s.out.line("%s", bytes.TrimSpace(raw))
-				return nil
-			}
-			if !s.out.json {
+			if s.out.json {
+				s.out.line("%s", bytes.TrimSpace(raw)) // followed, it is the first of JSON lines
+			} else {
 				s.out.line("accepted as delivery %s in %s", answer.Delivery, took(time.Since(started)))
 				if answer.Held != nil {
 					s.out.line("held: %s; see tenure deliveries show %s", clean(*answer.Held), answer.Delivery)
@@ -140,7 +138,11 @@ func post(s *session, url, id string, secret config.Secret, body []byte) (posted
 		return posted{}, nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusAccepted {
-		return posted{}, nil, fault.New(fault.Refused, "%s: %s", resp.Status, clean(strings.TrimSpace(string(raw))))
+		kind := fault.Refused
+		if resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusTooManyRequests {
+			kind = fault.Unavailable // the same again may be taken
+		}
+		return posted{}, nil, fault.New(kind, "%s: %s", resp.Status, clean(strings.TrimSpace(string(raw))))
 	}
 	var answer posted
 	if err := json.Unmarshal(raw, &answer); err != nil {
