@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/connector"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
@@ -110,15 +111,19 @@ func TestNoCallWithoutACommittedIntent(t *testing.T) {
 // everyIntentHasOneOutcome checks what was said on the bus: an intent first, then its one outcome.
 func everyIntentHasOneOutcome(t *testing.T, w *world) {
 	t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	outcomes := map[string]int{}
-	for _, o := range facts(w.heard, func(*eventv1.Outcome) bool { return true }) {
-		outcomes[o.GetOperationId()]++
-	}
-	for _, i := range facts(w.heard, func(*eventv1.Intent) bool { return true }) {
-		if outcomes[i.GetOperationId()] != 1 {
-			t.Errorf("operation %s has %d outcomes, want one", i.GetOperationId(), outcomes[i.GetOperationId()])
+	w.until("every intent has an outcome", func(events []bus.Event) bool {
+		clear(outcomes)
+		for _, o := range facts(events, func(*eventv1.Outcome) bool { return true }) {
+			outcomes[o.GetOperationId()]++
+		}
+		return !slices.ContainsFunc(facts(events, func(*eventv1.Intent) bool { return true }), func(i *eventv1.Intent) bool {
+			return outcomes[i.GetOperationId()] == 0
+		})
+	})
+	for operation, n := range outcomes {
+		if n != 1 {
+			t.Errorf("operation %s has %d outcomes, want one", operation, n)
 		}
 	}
 }
