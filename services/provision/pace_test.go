@@ -2,24 +2,17 @@ package provision_test
 
 import (
 	"context"
-	"sync/atomic"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-// TestASlowRateDelaysAndStopsNothing: at the application's rate everybody waits longer for the next call than a lease
-// lasts.
-func TestASlowRateDelaysAndStopsNothing(t *testing.T) {
+// TestASlowRateDelaysAndWastesNothing: at the application's rate everybody waits longer for the next call than a lease
+// lasts, and keeps what was read all the same.
+func TestASlowRateDelaysAndWastesNothing(t *testing.T) {
 	t.Parallel()
 	m := newMemory("a")
-	a := one("code", m)
-	a.Limits.Timeout, a.Limits.PerMinute = 100*time.Millisecond, 1500 // 25 a second, of which 150 at once
-	w := newWorld(t, "sqlite", a)
-	var wants []want
-	for i := range 60 {
-		wants = append(wants, want{app: "code", person: fmt.Sprintf("p%02d", i), state: enabled, entitlements: []string{"a"}})
-	}
 	var reads atomic.Int64
 	m.misbehave(func(_ context.Context, op string) error {
 		if op == "READ" {
@@ -27,11 +20,20 @@ func TestASlowRateDelaysAndStopsNothing(t *testing.T) {
 		}
 		return nil
 	})
+	a := one("code", m)
+	a.Limits.Timeout, a.Limits.PerMinute = 100*time.Millisecond, 600 // ten a second, of which sixty at once
+	w := newWorld(t, "sqlite", a)
+	var wants []want
+	for i := range 24 {
+		wants = append(wants, want{app: "code", person: fmt.Sprintf("p%02d", i), state: enabled, entitlements: []string{"a"}})
+	}
 	w.start()
-	begin := time.Now()
 	w.publish(wants...)
 	for _, x := range wants {
 		w.done("code", x.person)
 	}
-	t.Logf("%d reads in %s", reads.Load(), time.Since(begin))
+	// Some of them, on a loaded machine, may have had to begin again.
+	if most := int64(5 * len(wants)); reads.Load() > most {
+		t.Errorf("%d reads for %d people, want at most %d", reads.Load(), len(wants), most)
+	}
 }

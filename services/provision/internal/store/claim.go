@@ -141,10 +141,10 @@ func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
 }
 
 const renew = `
-UPDATE targets SET version = version + 1, lease_until = $4
+UPDATE targets SET version = version + 1, lease_until = CASE WHEN lease_until > $4 THEN lease_until ELSE $4 END
 WHERE  person = $1 AND epoch = $2 AND holder = $3 AND lease_until > $5`
 
-// Renew makes a lease longer before another round of calls under it. false: it was lost.
+// Renew makes a lease longer, never shorter. false: it was lost.
 func (s *Store) Renew(ctx context.Context, holder string, c Claimed, now, until time.Time) (bool, error) {
 	var rows int64
 	err := s.InTx(ctx, func(tx Tx) (err error) {

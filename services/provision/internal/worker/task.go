@@ -47,6 +47,7 @@ type task struct {
 // after claimed.
 func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, claimed time.Time, stop <-chan struct{}) {
 	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop}
+	defer w.keep(ctx, c)()
 	if w.deps.Now().Sub(claimed) > fresh {
 		again, err := w.ask(ctx, []string{c.Person})
 		if err != nil {
@@ -82,6 +83,27 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 		k.poll(ctx)
 	}
 	k.rounds(ctx)
+}
+
+// keep renews the lease of a claimed target until the function that it returns is called: however long calls wait for
+// their turn at the application's rate, nobody, this worker itself included, takes the target meanwhile.
+func (w *Worker) keep(ctx context.Context, c store.Claimed) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for held := true; held && sleep(ctx, w.cfg.Timing.Lease/3) == nil; {
+			now := w.deps.Now()
+			var err error
+			if held, err = w.deps.Store.Renew(ctx, w.holder, c, now, now.Add(w.cfg.Timing.Lease)); err != nil {
+				held = true // the database is away: there is time to try again
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }
 
 // rounds reads, plans and acts until nothing is left to do or something is in the way.
