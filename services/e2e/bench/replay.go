@@ -1,0 +1,446 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/sqldb"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+)
+
+const normal = eventv1.Lane_LANE_NORMAL
+
+// writer makes the row writes of one transaction and counts them.
+type writer struct {
+	ctx  context.Context //nolint:containedctx // of one transaction
+	tx   *sqldb.Tx
+	rows int64
+}
+
+func (w *writer) exec(text string, args ...any) error {
+	n, err := w.tx.Exec(w.ctx, text, args...)
+	w.rows += n
+	return err
+}
+
+// inTx is one transaction; it returns how long it took until it was durable.
+func (f *floor) inTx(ctx context.Context, db *sqldb.DB, write func(*writer) error) (time.Duration, error) {
+	var rows int64
+	began := time.Now()
+	err := db.InTx(ctx, func(tx *sqldb.Tx) error {
+		w := &writer{ctx: ctx, tx: tx}
+		err := write(w)
+		rows = w.rows
+		return err
+	})
+	f.rows.Add(rows)
+	return time.Since(began), err
+}
+
+func fresh() string { return uuid.Must(uuid.NewV7()).String() }
+
+// receive is what a webhook writes.
+func (f *floor) receive(ctx context.Context, r replayed, send bool) error {
+	event, encoded, err := f.samples.message("Lifecycle", "tenure.lifecycle.normal.joiner."+r.person)
+	if err != nil {
+		return err
+	}
+	if send {
+		f.relays["ingest"].announce(event)
+	}
+	delivery, s := fresh(), f.samples
+	took, err := f.inTx(ctx, f.dbs["ingest"], func(w *writer) error {
+		if err := s.insert(w, "ingest.deliveries", " ON CONFLICT (source, key, variant) DO NOTHING", row{"id": delivery, "key": delivery}); err != nil {
+			return err
+		}
+		if r.joiner {
+			if err := s.insert(w, "ingest.employments", " ON CONFLICT (source, external_id) DO NOTHING", row{"external_id": r.person, "person": r.person}); err != nil {
+				return err
+			}
+			if err := s.insert(w, "ingest.user_names", " ON CONFLICT (name) DO NOTHING", row{"name": r.person, "person": r.person}); err != nil {
+				return err
+			}
+		} else if err := w.exec("UPDATE people SET version = version + 1 WHERE id = $1", r.person); err != nil {
+			return err
+		}
+		if err := s.insert(w, "ingest.facts", "", row{"person": r.person, "delivery": delivery}); err != nil {
+			return err
+		}
+		if err := s.insert(w, "ingest.people", s.upsert("ingest.people", "id"), row{"id": r.person}); err != nil {
+			return err
+		}
+		if err := s.insert(w, "ingest.happenings", "", row{"person": r.person, "event_id": event.ID}); err != nil {
+			return err
+		}
+		return outboxAdd(w, [][]any{{int64(normal), event.ID, encoded}})
+	})
+	if err != nil {
+		return err
+	}
+	f.spent(r.person, -1, took)
+	if send {
+		f.relays["ingest"].wake()
+	}
+	return nil
+}
+
+// outboxAdd is what Outbox.Add writes.
+func outboxAdd(w *writer, rows [][]any) error {
+	var args []any
+	for _, r := range rows {
+		args = append(args, r...)
+	}
+	return w.exec("INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(rows), 3), args...)
+}
+
+// relay is what the outbox's relay writes and publishes.
+type relay struct {
+	floor   *floor
+	db      *sqldb.DB
+	service string
+	added   chan struct{}
+
+	mu     sync.Mutex
+	events map[string]bus.Event // not moved yet
+	seq    uint64
+	from   sync.Map // when the chunk of an event began to be published
+}
+
+// announce tells of events that are about to be committed: once they are, whoever moves rows finds them.
+func (r *relay) announce(events ...bus.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.events == nil {
+		r.events = map[string]bus.Event{}
+	}
+	for _, e := range events {
+		r.events[e.ID] = e
+	}
+}
+
+// wake says that they are.
+func (r *relay) wake() {
+	select {
+	case r.added <- struct{}{}:
+	default:
+	}
+}
+
+func (r *relay) run(ctx context.Context) error {
+	forget := time.NewTicker(time.Second)
+	defer forget.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-forget.C:
+			if _, err := r.floor.inTx(ctx, r.db, func(w *writer) error {
+				return w.exec("DELETE FROM outbox_sent WHERE last_seq <= $1", int64(r.seq)) //nolint:gosec // G115: a count
+			}); err != nil && ctx.Err() == nil {
+				return err
+			}
+		case <-r.added:
+			if err := r.move(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// move makes a chunk of what is waiting and publishes it.
+func (r *relay) move(ctx context.Context) error {
+	r.mu.Lock()
+	last := ""
+	for id := range r.events {
+		last = max(last, id)
+	}
+	r.mu.Unlock()
+	if last == "" {
+		return nil
+	}
+	var ids []string
+	took, err := r.floor.inTx(ctx, r.db, func(w *writer) error {
+		ids = nil
+		chunk := make([]byte, 0, 1<<16)
+		rows, err := w.tx.Query(ctx, "DELETE FROM outbox WHERE lane = $1 AND id <= $2 RETURNING id, event", int64(normal), last)
+		ids, err = sqldb.Collect(rows, err, func(scan func(...any) error) (string, error) {
+			var id string
+			var event []byte
+			err := scan(&id, &event)
+			chunk = append(chunk, event...)
+			return id, err
+		})
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		w.rows += int64(len(ids))
+		if err := w.exec("UPDATE outbox_origin SET next_seq = next_seq + $2, epoch = $3, published = $4, published_at = $5 WHERE origin = $1",
+			r.service, len(ids), "epoch", int64(r.seq), time.Now().UnixMicro()); err != nil { //nolint:gosec // G115: a count
+			return err
+		}
+		return w.exec("INSERT INTO outbox_sent (first_seq, last_seq, lane, created_at, events) VALUES ($1, $2, $3, $4, $5)",
+			int64(r.seq)+1, int64(r.seq)+int64(len(ids)), int64(normal), time.Now().UnixMicro(), chunk) //nolint:gosec // G115: a count
+	})
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	events := make([]bus.Event, 0, len(ids))
+	r.mu.Lock()
+	for _, id := range ids {
+		events = append(events, r.events[id])
+		delete(r.events, id)
+	}
+	r.mu.Unlock()
+	seen := map[string]bool{}
+	for i := range events {
+		r.seq++
+		events[i].Seq, events[i].Origin, events[i].Time = r.seq, r.service, time.Now()
+		if person := personOf(events[i].Subject); !seen[person] {
+			seen[person] = true
+			r.floor.spent(person, -1, took)
+		}
+	}
+	began := time.Now()
+	for _, e := range events {
+		r.from.Store(e.ID, began)
+	}
+	r.floor.sent.Add(int64(len(events)))
+	return r.floor.bus.PublishChunk(ctx, events)
+}
+
+// hop adds the time that an event took from its publishing to now.
+func (r *relay) hop(e bus.Event, app int) {
+	if began, ok := r.from.LoadAndDelete(e.ID); ok {
+		r.floor.spent(personOf(e.Subject), app, time.Since(began.(time.Time)))
+	}
+}
+
+func personOf(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+
+// decide is what policy writes for a batch of lifecycle events.
+func (f *floor) decide(ctx context.Context, batch []bus.Event) error {
+	s := f.samples
+	var decisions, desired, history []row
+	var outbox [][]any
+	var events []bus.Event
+	for _, e := range batch {
+		person := personOf(e.Subject)
+		f.relays["ingest"].hop(e, -1)
+		decisions = append(decisions, row{"person": person})
+		history = append(history, row{"person": person, "n": int64(e.Seq)}) //nolint:gosec // G115: a count
+		for n := range applications {
+			event, encoded, err := s.message("Access", bus.AccessSubject(normal, appName(n), person))
+			if err != nil {
+				return err
+			}
+			events = append(events, event)
+			desired = append(desired, row{"person": person, "application": appName(n)})
+			outbox = append(outbox, []any{int64(normal), event.ID, encoded})
+		}
+	}
+	f.relays["policy"].announce(events...)
+	took, err := f.inTx(ctx, f.dbs["policy"], func(w *writer) error {
+		if err := s.insert(w, "policy.decisions", s.upsert("policy.decisions", "person"), decisions...); err != nil {
+			return err
+		}
+		if err := s.insert(w, "policy.desired", s.upsert("policy.desired", "person", "application"), desired...); err != nil {
+			return err
+		}
+		if err := s.insert(w, "policy.history", "", history...); err != nil {
+			return err
+		}
+		return outboxAdd(w, outbox)
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range batch {
+		f.spent(personOf(e.Subject), -1, took)
+	}
+	f.relays["policy"].wake()
+	return nil
+}
+
+// record is what audit writes for a batch of all events.
+func (f *floor) record(ctx context.Context, batch []bus.Event) error {
+	at := f.leaves.Load()
+	var leaves []any
+	origins := map[string]int64{}
+	for i, e := range batch {
+		_, encoded, err := f.samples.message(e.Type[strings.LastIndexByte(e.Type, '.')+1:], e.Subject)
+		if err != nil {
+			return err
+		}
+		leaves = append(leaves, at+int64(i), e.Origin, int64(e.Seq), time.Now().UnixMicro(), encoded) //nolint:gosec // G115: a count
+		origins[e.Origin] = int64(e.Seq)                                                              //nolint:gosec // G115: a count
+	}
+	_, err := f.inTx(ctx, f.dbs["audit"], func(w *writer) error {
+		if err := w.exec("UPDATE head SET size = $1, root = $2", at+int64(len(batch)), make([]byte, 32)); err != nil {
+			return err
+		}
+		if err := w.exec("INSERT INTO leaves (n, origin, seq, recorded_at, data) VALUES "+sqldb.Values(len(batch), 5), leaves...); err != nil {
+			return err
+		}
+		if err := w.exec("INSERT INTO hashes (first, data) VALUES ($1, $2)", at, make([]byte, 64*len(batch))); err != nil {
+			return err
+		}
+		for origin, seq := range origins {
+			if err := w.exec("INSERT INTO origins (origin, seq) VALUES ($1, $2) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq", origin, seq); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.leaves.Add(int64(len(batch)))
+	return nil
+}
+
+// replayWorker is what the worker of one application writes.
+type replayWorker struct {
+	floor  *floor
+	n      int
+	db     *sqldb.DB
+	relay  *relay
+	marked chan struct{}
+	slots  chan struct{} // as many targets at a time as Tenure works on in the normal lane
+
+	mu  sync.Mutex
+	due []string
+}
+
+func (w *replayWorker) name(table string) string { return worker(0) + "." + table }
+
+// mark is what a batch of access events writes.
+func (w *replayWorker) mark(ctx context.Context, batch []bus.Event) error {
+	var rows []row
+	var people []string
+	for _, e := range batch {
+		w.floor.relays["policy"].hop(e, w.n)
+		person := personOf(e.Subject)
+		people = append(people, person)
+		rows = append(rows, row{"person": person})
+	}
+	took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
+		return w.floor.samples.insert(tx, w.name("targets"), ` ON CONFLICT (person) DO UPDATE
+SET version = targets.version + 1, generation = excluded.generation, lane = excluded.lane, state = 2, due_at = excluded.marked_at,
+    marked_at = excluded.marked_at, attempts = 0`, rows...)
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range people {
+		w.floor.spent(p, w.n, took)
+	}
+	w.mu.Lock()
+	w.due = append(w.due, people...)
+	w.mu.Unlock()
+	select {
+	case w.marked <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// feed claims due targets in batches and works on each.
+func (w *replayWorker) feed(ctx context.Context) error {
+	var begun sync.WaitGroup
+	defer begun.Wait()
+	failed := make(chan error, 1)
+	for {
+		w.mu.Lock()
+		n := min(len(w.due), 64)
+		people := w.due[:n:n]
+		w.due = w.due[n:]
+		w.mu.Unlock()
+		if n == 0 {
+			select {
+			case <-ctx.Done():
+				return nil
+			case err := <-failed:
+				return err
+			case <-w.marked:
+			}
+			continue
+		}
+		args := []any{"00000000-0000-0000-0000-000000000000", time.Now().Add(time.Minute).UnixMicro()}
+		var in []string
+		for _, p := range people {
+			args = append(args, p)
+			in = append(in, "$"+strconv.Itoa(len(args)))
+		}
+		took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
+			return tx.exec("UPDATE targets SET version = version + 1, holder = $1, epoch = epoch + 1, lease_until = $2 WHERE person IN ("+strings.Join(in, ", ")+")", args...)
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		for _, person := range people {
+			w.floor.spent(person, w.n, took)
+			w.slots <- struct{}{}
+			begun.Go(func() {
+				defer func() { <-w.slots }()
+				if err := w.work(ctx, person); err != nil && ctx.Err() == nil {
+					select {
+					case failed <- err:
+					default:
+					}
+				}
+			})
+		}
+	}
+}
+
+// work is the intent and the outcome of one target.
+func (w *replayWorker) work(ctx context.Context, person string) error {
+	s, operation := w.floor.samples, fresh()
+	intent, encoded, err := s.message("Intent", bus.IntentSubject(appName(w.n), person))
+	if err != nil {
+		return err
+	}
+	w.relay.announce(intent)
+	took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
+		open := row{"operation": operation, "person": person, "outcome_at": int64(0), "outcome_event": "", "results": []byte{}, "observed": []byte{}, "outcome_nonce": []byte{}, "state": int64(0)}
+		if err := s.insert(tx, w.name("journal"), "", open); err != nil {
+			return err
+		}
+		return outboxAdd(tx, [][]any{{int64(normal), intent.ID, encoded}})
+	})
+	if err != nil {
+		return err
+	}
+	w.floor.spent(person, w.n, took)
+	w.relay.wake()
+	outcome, encoded, err := s.message("Outcome", bus.OutcomeSubject(appName(w.n), person))
+	if err != nil {
+		return err
+	}
+	w.relay.announce(outcome)
+	_, err = w.floor.inTx(ctx, w.db, func(tx *writer) error {
+		if err := s.update(tx, w.name("targets"), "person", s.tables[w.name("targets")].columns, row{"person": person}); err != nil {
+			return err
+		}
+		if err := s.update(tx, w.name("journal"), "operation",
+			[]string{"results", "state", "observed", "outcome_nonce", "outcome_event", "outcome_at"}, row{"operation": operation}); err != nil {
+			return err
+		}
+		return outboxAdd(tx, [][]any{{int64(normal), outcome.ID, encoded}})
+	})
+	if err != nil {
+		return err
+	}
+	w.relay.wake()
+	w.floor.finished.Add(1)
+	return nil
+}
