@@ -221,6 +221,9 @@ func (f *failure) write(w http.ResponseWriter) {
 	if f.retryAfter != "" {
 		w.Header().Set("Retry-After", f.retryAfter)
 	}
+	if f.status == http.StatusTooManyRequests {
+		w.Header().Set("Connection", "close") // else the answer would wait for the body, which we do not want
+	}
 	writeJSON(w, f.status, struct {
 		Error   string  `json:"error"`
 		Pointer *string `json:"pointer,omitempty"`

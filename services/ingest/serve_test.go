@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	"github.com/tenurehq/tenure/services/ingest"
@@ -65,6 +66,45 @@ func TestLongHeadersAreNotRead(t *testing.T) {
 	_ = answer.Body.Close()
 	if answer.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("headers of 1 MiB were answered %d", answer.StatusCode)
+	}
+	stop()
+	if err := <-stopped; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+}
+
+func TestWhoIsOneTooManyIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqltest.New(t, "sqlite", ingest.Migrations()...))
+	address, stop, stopped := serve(t, w)
+	// begin sends the head of a request and the first byte of its body, and returns how the answer begins.
+	var open []net.Conn
+	begin := func(headers string) string {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, conn)
+		write(t, conn, "POST /v1/webhooks/acme-hr HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n"+headers+"\r\n{")
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil { // a body may take longer
+			t.Fatal(err)
+		}
+		answer := make([]byte, len("HTTP/1.1 100"))
+		if _, err := io.ReadFull(conn, answer); err != nil {
+			t.Fatalf("no answer: %v", err)
+		}
+		return string(answer)
+	}
+	for range ingest.MaxUnproven {
+		if got := begin("Expect: 100-continue\r\n"); got != "HTTP/1.1 100" {
+			t.Fatalf("answered %q before the places are taken", got)
+		}
+	}
+	if got := begin(""); got != "HTTP/1.1 429" {
+		t.Errorf("one too many was answered %q", got)
+	}
+	for _, conn := range open {
+		_ = conn.Close()
 	}
 	stop()
 	if err := <-stopped; err != nil {
