@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -109,14 +111,18 @@ func (c *client) dial() (*grpc.ClientConn, error) {
 	return rpc.Dial(peer)
 }
 
-// token reads the operator's token: the named file, the named operator's, or the first one found (ada before bob).
+// token reads the operator's token: the named file, the named operator's, or the first one found (ada before bob). What
+// was found and not named is good for this machine only: another server would learn the token that opens ours.
 func (c *client) token() (config.Secret, error) {
 	file := c.tokenFile
 	if file == "" {
 		dir := filepath.Join(c.dataDir, operatorsDir)
-		if c.operator != "" {
+		switch {
+		case c.operator != "":
 			file = filepath.Join(dir, c.operator)
-		} else {
+		case !c.onThisMachine():
+			return config.Secret{}, fault.New(fault.Unauthenticated, "no operator's token for %s: name one with --token-file or TENURE_TOKEN_FILE", c.server)
+		default:
 			found, _ := filepath.Glob(filepath.Join(dir, "*")) // the pattern is well formed
 			if len(found) == 0 {
 				return config.Secret{}, fault.New(fault.Unauthenticated, "no operator's token: none under %s; name one with --token-file or TENURE_TOKEN_FILE, or the data directory with --data-dir", dir)
@@ -130,6 +136,14 @@ func (c *client) token() (config.Secret, error) {
 		return config.Secret{}, fault.New(fault.Unauthenticated, "no operator's token at %s", file)
 	}
 	return token, err
+}
+
+func (c *client) onThisMachine() bool {
+	if strings.HasPrefix(c.server, "unix:") {
+		return true
+	}
+	host, _, err := net.SplitHostPort(c.server)
+	return err == nil && rpc.Loopback(host)
 }
 
 // find resolves PERSON.
