@@ -129,6 +129,9 @@ func (c *consumer) consume(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil // both were ready: nothing new is taken
 			}
+			if c.cfg.Gather > 0 && c.inbox.size() < c.cfg.Batch {
+				pause(ctx, c.cfg.Gather)
+			}
 			if batch := c.inbox.take(c.cfg.Batch); len(batch) > 0 {
 				c.settle(ctx, batch)
 			}
@@ -182,8 +185,8 @@ func (cfg ConsumerConfig) validate() error {
 	if len(cfg.Subjects) == 0 {
 		return errors.New("no subjects")
 	}
-	if cfg.Batch < 0 {
-		return errors.New("negative batch")
+	if cfg.Batch < 0 || cfg.Gather < 0 {
+		return errors.New("negative batch, or time to gather it")
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Handler processes one fetched batch, in one transaction where it has one. nil acknowledges all of it; an error
@@ -26,6 +27,9 @@ type ConsumerConfig struct {
 	Subjects []string // filters that do not overlap
 	Park     Parker   // nil: never parks, retries for ever
 	Batch    int      // most events in one call of the handler; 0 means 256
+	// Gather is how long the handler's call waits for more events while the batch is not full: fewer, larger calls
+	// for a handler that is in no hurry.
+	Gather time.Duration
 }
 
 // permanent marks an error that no retry can cure.

@@ -35,6 +35,13 @@ func (i *inbox) signal() {
 	}
 }
 
+// size is how many messages wait.
+func (i *inbox) size() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.waiting)
+}
+
 // take moves up to n waiting messages to the handler, whose former ones are settled by now. There may be none: a
 // message can come, with a token of its own, between the taking of a token and this.
 func (i *inbox) take(n int) []jetstream.Msg {

@@ -130,6 +130,7 @@ func (o *Outbox) send(ctx context.Context) error {
 				busyUntil = time.Now().Add(busyFor) // another process is adding
 			}
 			polled = false
+			o.linger(ctx)
 			continue
 		}
 		every := pollIdle
@@ -141,6 +142,7 @@ func (o *Outbox) send(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-o.added:
+			o.linger(ctx)
 		case <-o.again:
 			token(o.again) // for the top of the loop
 		case <-poll.C:
@@ -148,6 +150,13 @@ func (o *Outbox) send(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// linger lets events gather.
+func (o *Outbox) linger(ctx context.Context) {
+	if o.gather > 0 {
+		pause(ctx, o.gather)
+	}
 }
 
 // step publishes what is most urgent, one chunk or two. It reports whether there was anything.
