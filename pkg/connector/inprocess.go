@@ -16,8 +16,8 @@ import (
 // maxMessageSize bounds what one call may carry: the members of one entitlement, at most.
 const maxMessageSize = 64 << 20
 
-// InProcess returns a client of impl in this process. It speaks the same gRPC as a remote one, so that nothing works
-// here that would not work there. closeAll ends the connection and waits for calls under way.
+// InProcess returns a client of impl in this process. It speaks the same gRPC as a remote one, or what amounts to it, so
+// that nothing works here that would not work there. closeAll ends the connection and waits for calls under way.
 func InProcess(impl Connector) (client connectorv1.ConnectorClient, closeAll func() error, err error) {
 	service, err := NewServer(impl)
 	if err != nil {
@@ -36,7 +36,9 @@ func InProcess(impl Connector) (client connectorv1.ConnectorClient, closeAll fun
 		server.Stop()
 		return nil, nil, errors.Join(fmt.Errorf("reach the connector in this process: %w", err), <-served)
 	}
-	return connectorv1.NewConnectorClient(conn), func() error {
+	direct := &direct{ConnectorClient: connectorv1.NewConnectorClient(conn), server: service}
+	return direct, func() error {
+		direct.close()
 		err := conn.Close()
 		server.GracefulStop()
 		return errors.Join(err, <-served)
