@@ -142,13 +142,13 @@ func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
 
 const renew = `
 UPDATE targets SET version = version + 1, lease_until = CASE WHEN lease_until > $4 THEN lease_until ELSE $4 END
-WHERE  person = $1 AND epoch = $2 AND holder = $3 AND lease_until > $5`
+WHERE  person = $1 AND epoch = $2 AND holder = $3 AND lease_until > $5 AND generation <= $6`
 
-// Renew makes a lease longer, never shorter. false: it was lost.
+// Renew makes a lease longer, never shorter. false: it was lost, or a newer generation was heard of.
 func (s *Store) Renew(ctx context.Context, holder string, c Claimed, now, until time.Time) (bool, error) {
 	var rows int64
 	err := s.InTx(ctx, func(tx Tx) (err error) {
-		rows, err = tx.Exec(ctx, renew, c.Person, c.Epoch, holder, micros(until), micros(now))
+		rows, err = tx.Exec(ctx, renew, c.Person, c.Epoch, holder, micros(until), micros(now), c.Generation)
 		return err
 	})
 	if err != nil {

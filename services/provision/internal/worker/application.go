@@ -92,9 +92,9 @@ func (a *application) check(ctx context.Context) (*connectorv1.CheckResponse, *c
 	return response, nil
 }
 
-// read makes one paced Read. Its problem means that nothing may be inferred.
-func (a *application) read(ctx context.Context, urgent bool, req *connectorv1.ReadRequest) (*connectorv1.ReadResponse, *connector.Problem) {
-	if p := a.admit(ctx, urgent); p != nil {
+// read makes one paced Read, waiting for its turn until turn ends. Its problem means that nothing may be inferred.
+func (a *application) read(ctx, turn context.Context, urgent bool, req *connectorv1.ReadRequest) (*connectorv1.ReadResponse, *connector.Problem) {
+	if p := a.admit(turn, urgent); p != nil {
 		return nil, p
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
@@ -115,12 +115,12 @@ func (a *application) read(ctx context.Context, urgent bool, req *connectorv1.Re
 	return response, nil
 }
 
-// admit waits until a call may be made; an open breaker refuses.
-func (a *application) admit(ctx context.Context, urgent bool) *connector.Problem {
+// admit waits until a call may be made, or turn ends; an open breaker refuses.
+func (a *application) admit(turn context.Context, urgent bool) *connector.Problem {
 	if cause := a.breaker.open(); cause != nil {
 		return &connector.Problem{Code: cause.Code, Reason: reasonOpen, Scope: connectorv1.Scope_SCOPE_INSTANCE}
 	}
-	if err := a.pacer.wait(ctx, urgent); err != nil {
+	if err := a.pacer.wait(turn, urgent); err != nil {
 		return connector.Unavailable(reasonOpen, "the worker stops")
 	}
 	return nil
@@ -211,14 +211,14 @@ func (a *application) guard(ctx context.Context, back func(context.Context, stri
 }
 
 // exclusions returns the groups of entitlements of which an account has at most one, as far as the application tells.
-func (a *application) exclusions(ctx context.Context, urgent bool, ids []string, now time.Time) map[string]string {
+func (a *application) exclusions(ctx, turn context.Context, urgent bool, ids []string, now time.Time) map[string]string {
 	groups := map[string]string{}
 	for _, id := range ids {
 		a.mu.Lock()
 		known, ok := a.entitlements[id]
 		a.mu.Unlock()
 		if !ok || now.After(known.until) {
-			response, p := a.read(ctx, urgent, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: id}})
+			response, p := a.read(ctx, turn, urgent, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: id}})
 			if p != nil {
 				continue // not known: the usual order, and the read-back tells
 			}

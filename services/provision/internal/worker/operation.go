@@ -28,14 +28,18 @@ type operation struct {
 	pending bool                      // the application accepted it and has not finished
 }
 
-// errSuperseded: the lease was lost or a newer generation was heard of, so nothing may be called any more.
+// errSuperseded: the lease was lost, a newer generation was heard of, or the process stops, so nothing may be called any
+// more.
 var errSuperseded = errors.New("superseded")
 
 // act commits the intent to carry out steps and then makes the calls. Its errors mean that nothing was called: because of a
 // *connector.Problem, of errSuperseded, or of a database that does not say whether the intent was written.
 func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	hurry := k.lane == urgent
-	if p := k.app.admit(ctx, hurry); p != nil { // first, so that not_after is not spent on waiting
+	if p := k.app.admit(k.turn, hurry); p != nil { // first, so that not_after is not spent on waiting
+		if k.turn.Err() != nil {
+			return nil, errSuperseded
+		}
 		return nil, p
 	}
 	timing := k.cfg.Timing
@@ -334,7 +338,7 @@ func (k *task) poll(ctx context.Context) {
 	if proto.Unmarshal(op.entry.Intent, request) != nil {
 		return
 	}
-	if p := k.app.admit(ctx, k.lane == urgent); p == nil {
+	if p := k.app.admit(k.turn, k.lane == urgent); p == nil {
 		request.Steps, request.NotAfter = asked, timestamppb.New(k.deps.Now().Add(k.cfg.Timing.Request))
 		request.AccountId, request.IfVersion = op.account(request.GetAccountId()), ""
 		if results, p := k.app.apply(ctx, request); p == nil {

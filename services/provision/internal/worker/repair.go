@@ -170,7 +170,7 @@ func (w *Worker) Preview(ctx context.Context, t store.Target, d *accessv1.Desire
 	if p != nil {
 		return plan.Plan{}, words(p)
 	}
-	k := &task{Worker: w, desired: d, d: desiredOf(d), t: t, lane: normal, can: can}
+	k := &task{Worker: w, desired: d, d: desiredOf(d), t: t, lane: normal, can: can, turn: ctx}
 	if p := k.read(ctx); p != nil {
 		return plan.Plan{}, words(p)
 	}

@@ -32,6 +32,7 @@ type task struct {
 	lane    store.Lane   // in which it is worked on
 	leased  time.Time    // until when
 	stop    <-chan struct{}
+	turn    context.Context //nolint:containedctx // ends when no call may wait for its turn any longer
 
 	hint string // an account that the application says is in the way
 
@@ -47,7 +48,6 @@ type task struct {
 // after claimed.
 func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, claimed time.Time, stop <-chan struct{}) {
 	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop}
-	defer w.keep(ctx, c)()
 	if w.deps.Now().Sub(claimed) > fresh {
 		again, err := w.ask(ctx, []string{c.Person})
 		if err != nil {
@@ -74,6 +74,7 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 	}
 	k.d = desiredOf(k.desired)
 	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
+	defer k.keep(ctx)()
 	var p *connector.Problem
 	if k.can, p = w.app.describe(ctx); p != nil {
 		k.end(ctx, p)
@@ -85,32 +86,15 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 	k.rounds(ctx)
 }
 
-// keep renews the lease of a claimed target until the function that it returns is called: however long calls wait for
-// their turn at the application's rate, nobody, this worker itself included, takes the target meanwhile.
-func (w *Worker) keep(ctx context.Context, c store.Claimed) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for held := true; held && sleep(ctx, w.cfg.Timing.Lease/3) == nil; {
-			now := w.deps.Now()
-			var err error
-			if held, err = w.deps.Store.Renew(ctx, w.holder, c, now, now.Add(w.cfg.Timing.Lease)); err != nil {
-				held = true // the database is away: there is time to try again
-			}
-		}
-	}()
-	return func() {
-		cancel()
-		<-ended
-	}
-}
-
 // rounds reads, plans and acts until nothing is left to do or something is in the way.
 func (k *task) rounds(ctx context.Context) {
 	var last *operation
 	for round := 0; ; round++ {
 		if p := k.read(ctx); p != nil {
+			if k.turn.Err() != nil {
+				k.abandon(ctx)
+				return
+			}
 			k.end(ctx, p)
 			return
 		}
@@ -210,7 +194,7 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 	in := plan.Input{Desired: k.d, Found: found, Record: k.t.Record, Can: k.can.can, Settings: k.cfg.Settings, Now: now}
 	k.plan = plan.Make(in)
 	if ids := exchanged(k.plan.Steps); len(ids) > 0 {
-		if groups := k.app.exclusions(ctx, k.lane == urgent, ids, now); len(groups) > 0 {
+		if groups := k.app.exclusions(ctx, k.turn, k.lane == urgent, ids, now); len(groups) > 0 {
 			in.Can.ExclusionGroup = groups
 			k.plan = plan.Make(in)
 		}
@@ -247,7 +231,7 @@ func (k *task) find(ctx context.Context) (plan.Found, map[string]*connectorv1.Ac
 	raw := map[string]*connectorv1.Account{}
 	by := func(list *[]plan.Account, req *connectorv1.ReadRequest) *connector.Problem {
 		req.Credentials, req.Sessions = k.d.State != plan.Enabled, k.d.State != plan.Enabled
-		response, p := k.app.read(ctx, k.lane == urgent, req)
+		response, p := k.app.read(ctx, k.turn, k.lane == urgent, req)
 		if p != nil {
 			if p.Code == connectorv1.Code_CODE_UNSUPPORTED || p.Code == connectorv1.Code_CODE_NOT_FOUND {
 				return nil // it cannot be found this way
