@@ -36,6 +36,7 @@ const (
 	repairEvery    = 2 * time.Second  // holes
 	tailEvery      = 30 * time.Second // events after the newest known one, which a lying stream may have lost
 	repairPage     = 500
+	gather         = 20 * time.Millisecond // an append has rows of its own, whatever it appends: few large ones
 	minCheckpoint  = time.Second
 	defaultSigning = time.Minute
 )
@@ -206,7 +207,7 @@ func (s *Service) sequence(ctx context.Context, _ int64) error {
 		return err
 	}
 	return run.All(ctx,
-		s.deps.Bus.Consumer(bus.ConsumerConfig{Name: "audit", Subjects: []string{"tenure.>"}}, s.record),
+		s.deps.Bus.Consumer(bus.ConsumerConfig{Name: "audit", Subjects: []string{"tenure.>"}, Gather: gather}, s.record),
 		s.repair,
 		s.signRegularly,
 	)

@@ -27,6 +27,9 @@ import (
 	"github.com/tenurehq/tenure/services/provision/internal/worker"
 )
 
+// gather is how long intents and outcomes gather before they leave: nobody waits for them but the record.
+const gather = 10 * time.Millisecond
+
 // Deps is what the service works with.
 type Deps struct {
 	DBs        map[string]*sqldb.DB // by application, each with Migrations
@@ -77,7 +80,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		if db == nil || client == nil {
 			return nil, fmt.Errorf("application %s lacks a database or a connector", a.Name)
 		}
-		box, err := outbox.New(outbox.Config{Origin: Origin(a.Name)}, outbox.Deps{DB: db, Bus: deps.Bus, Recorded: deps.Recorded, Log: deps.Log})
+		box, err := outbox.New(outbox.Config{Origin: Origin(a.Name), Gather: gather}, outbox.Deps{DB: db, Bus: deps.Bus, Recorded: deps.Recorded, Log: deps.Log})
 		if err != nil {
 			return nil, err
 		}

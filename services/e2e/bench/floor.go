@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,12 @@ import (
 	"github.com/tenurehq/tenure/services/ingest"
 	"github.com/tenurehq/tenure/services/policy"
 	"github.com/tenurehq/tenure/services/provision"
+)
+
+// As long as Tenure lets events gather: the record of what workers did, and audit's appends.
+const (
+	workerGather = 10 * time.Millisecond
+	auditGather  = 20 * time.Millisecond
 )
 
 // floor does what lifecycle events cost at least: it writes the rows that Tenure writes, of the same size, into
@@ -102,7 +109,11 @@ func openFloor(ctx context.Context, dir, engine string, pg *postgres, s *samples
 		}); err != nil {
 			return nil, err
 		}
-		f.relays[service] = &relay{floor: f, db: f.dbs[service], service: service, added: make(chan struct{}, 1)}
+		r := &relay{floor: f, db: f.dbs[service], service: service, added: make(chan struct{}, 1)}
+		if strings.HasPrefix(service, "provision_") {
+			r.gather = workerGather
+		}
+		f.relays[service] = r
 	}
 	if f.server, err = bus.StartServer(bus.ServerConfig{StoreDir: filepath.Join(dir, "jetstream"), SyncInterval: time.Second}); err != nil {
 		return nil, err
@@ -146,7 +157,7 @@ func (f *floor) start(ctx context.Context) {
 			}, f.watched(w.mark)))
 		}
 	}
-	tasks = append(tasks, f.bus.Consumer(bus.ConsumerConfig{Name: "audit", Subjects: []string{"tenure.>"}}, f.watched(f.record)))
+	tasks = append(tasks, f.bus.Consumer(bus.ConsumerConfig{Name: "audit", Subjects: []string{"tenure.>"}, Gather: auditGather}, f.watched(f.record)))
 	for _, r := range f.relays {
 		tasks = append(tasks, r.run)
 	}

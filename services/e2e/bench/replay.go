@@ -105,6 +105,7 @@ type relay struct {
 	db      *sqldb.DB
 	service string
 	added   chan struct{}
+	gather  time.Duration
 
 	mu     sync.Mutex
 	events map[string]bus.Event // not moved yet
@@ -146,6 +147,9 @@ func (r *relay) run(ctx context.Context) error {
 				return err
 			}
 		case <-r.added:
+			if r.gather > 0 {
+				time.Sleep(r.gather)
+			}
 			if err := r.move(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
