@@ -1,8 +1,10 @@
 package outbox_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,6 +165,33 @@ func TestBehindIsWhatAuditSaysAndGrowsWhileItIsSilent(t *testing.T) {
 	eventually(t, "audit has answered", func() bool { return o.Behind() == 42*time.Second })
 	a.away.Store(true)
 	eventually(t, "silence counts", func() bool { return o.Behind() > 48*time.Second })
+}
+
+// TestBehindCountsWhatAuditDoesNotRecord: its disk is full, say. It answers, and knows of no hole.
+func TestBehindCountsWhatAuditDoesNotRecord(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			var recorded atomic.Uint64
+			o, err := outbox.New(outbox.Config{Origin: "ingest"}, outbox.Deps{
+				DB: db, Bus: w, Log: logger(t),
+				Recorded: func(context.Context, string) (uint64, time.Duration, error) { return recorded.Load(), 0, nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			start(t, o)
+			add(t, db, o, normal, event("ann"), event("bob"))
+			eventually(t, "published", func() bool { return len(w.order()) == 2 })
+			recorded.Store(1)
+			eventually(t, "bob's event waits", func() bool { return o.Behind() > 0 })
+			recorded.Store(2)
+			eventually(t, "nothing waits", func() bool { return o.Behind() == 0 })
+		})
+	}
 }
 
 func TestTheAgeOfTheOldestEventIsAFigure(t *testing.T) {

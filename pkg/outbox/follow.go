@@ -42,8 +42,17 @@ func (o *Outbox) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Audit knows of the holes that it has seen. That it has stopped recording shows only here.
+	waiting, err := o.store.unrecorded(ctx, seq)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if !waiting.IsZero() {
+		behind = max(behind, now.Sub(waiting))
+	}
 	o.mu.Lock()
-	o.behind, o.heard = behind, time.Now()
+	o.behind, o.heard = behind, now
 	o.mu.Unlock()
 	if seq == 0 {
 		return nil

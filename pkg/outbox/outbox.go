@@ -143,8 +143,8 @@ func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, event
 	return nil
 }
 
-// Behind is how far audit is behind this origin, as far as is known: what audit said last, and longer while it does
-// not answer.
+// Behind is how far audit is behind this origin, as far as is known: what audit said last, or how long the oldest event
+// that it had not recorded then had waited; and longer while it does not answer.
 func (o *Outbox) Behind() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()

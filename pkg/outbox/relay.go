@@ -96,11 +96,13 @@ func (o *Outbox) send(ctx context.Context) error {
 		return err
 	}
 	s := &sender{Outbox: o, done: done, saved: done, at: time.Now()}
+	back := o.fresh
 	select {
-	case <-o.again:
+	case <-o.again: // the stream was away while this relay did not send: one host's crash may take lease and stream
+		back = true
 	default:
 	}
-	if err := s.recall(ctx, o.fresh); err != nil {
+	if err := s.recall(ctx, back); err != nil {
 		return err
 	}
 	o.fresh = false

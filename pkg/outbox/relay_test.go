@@ -281,3 +281,33 @@ func TestOldChunksGoToANewStreamAndNotAgainToTheSame(t *testing.T) {
 		})
 	}
 }
+
+// reconnecting is a wire that says when it was told to have been away.
+type reconnecting struct {
+	*wire
+	again []func()
+}
+
+func (r *reconnecting) OnReconnect(f func()) { r.again = append(r.again, f) }
+
+// TestAReconnectBetweenTwoLeasesIsNotForgotten: the host of database and stream went down, so that the relay lost its
+// lease, and the stream its last second.
+func TestAReconnectBetweenTwoLeasesIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	db := sqltest.New(t, "sqlite", sets...)
+	w, _ := newWire(t)
+	r := &reconnecting{wire: w}
+	o, err := outbox.New(outbox.Config{Origin: "ingest"}, outbox.Deps{DB: db, Bus: r, Recorded: (&audit{}).Recorded, Log: logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, o)
+	add(t, db, o, normal, event("ann"))
+	eventually(t, "published", func() bool { return len(w.order()) == 1 })
+	stop()
+	for _, f := range r.again {
+		f()
+	}
+	start(t, o)
+	eventually(t, "published again", func() bool { return len(w.order()) == 2 })
+}

@@ -277,6 +277,19 @@ func (s store) load(ctx context.Context, c chunk) (chunk, bool, error) {
 	return c, true, nil
 }
 
+const selectUnrecorded = `
+SELECT created_at FROM outbox_sent WHERE last_seq > $1 ORDER BY first_seq LIMIT 1`
+
+// unrecorded returns when the first chunk was made that holds a number above seq; zero: there is none.
+func (s store) unrecorded(ctx context.Context, seq uint64) (time.Time, error) {
+	var at int64
+	err := s.db.QueryRow(ctx, selectUnrecorded, int64(seq)).Scan(&at) //nolint:gosec // G115: a count of events
+	if err != nil && !errors.Is(err, sqldb.ErrNoRows) {
+		return time.Time{}, fmt.Errorf("look for what is not recorded: %w", err)
+	}
+	return sqldb.Time(at), nil
+}
+
 const forgetSent = `
 DELETE FROM outbox_sent
 WHERE  first_seq <= $1 AND last_seq <= $1 AND last_seq <= (SELECT published FROM outbox_origin WHERE origin = $2)`
