@@ -43,7 +43,7 @@ func (s *Service) decide(ctx context.Context, triggers map[string]trigger) error
 			overtaken = append(append(overtaken, stale...), refused...)
 		}
 		s.metrics.overtaken.Add(float64(len(overtaken)))
-		people = overtaken
+		people = slices.Sorted(slices.Values(overtaken)) // as saving needs them
 	}
 	return nil
 }
@@ -86,8 +86,13 @@ func (s *Service) decideChunk(
 			continue
 		}
 		before, version := decided[id], signed(p.GetVersion())
-		if version < before.PersonVersion || version < triggers[id].version {
+		if version < triggers[id].version {
 			return nil, nil, fault.New(fault.Unavailable, "ingest knows an older version of person %s than was announced", id)
+		}
+		if version < before.PersonVersion { // what was decided stands, and keeps nobody else waiting
+			s.log.Warn("ingest knows an older version of a person than was decided about: was it restored from a backup?",
+				zap.String(telemetry.FieldPerson, id))
+			continue
 		}
 		if before.ModelSeq > rules.applied.Seq {
 			stale = append(stale, id)

@@ -118,3 +118,35 @@ func TestOtherApplicationsMakeEverybodyDueAgain(t *testing.T) {
 		}
 	})
 }
+
+func TestAPersonOfWhomIngestForgotAVersionKeepsNobodyElseWaiting(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		s := w.service()
+		w.apply(s, company)
+		ann, bob := person(active, "d008"), person(active, "d008")
+		before := w.people.put(ann)
+		w.people.put(ann)
+		w.people.put(bob)
+		if err := s.Compare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		left := person(terminated, "d008")
+		left.Id = bob.GetId()
+		w.people.put(left)
+		w.people.restore(before) // from a backup
+		renamed := w.service(func(c *policy.Config, _ *policy.Deps) {
+			c.Applications[0].Account = map[string]string{"login": `person.user_name.replace("u-", "v-")`}
+		})
+		if err := renamed.Compare(t.Context()); err != nil {
+			t.Errorf("repair stops at one person: %v", err)
+		}
+		want := map[string]string{"wiki": "ACCESS_STATE_NONE[]", "warehouse": "ACCESS_STATE_NONE[]"}
+		if diff := cmp.Diff(want, w.show(renamed, bob.GetId())); diff != "" {
+			t.Errorf("a leaver keeps what another person's trouble hides (-want +got):\n%s", diff)
+		}
+		if got := w.show(renamed, ann.GetId()); len(got) == 0 {
+			t.Error("she lost what was decided by a version that ingest no longer has")
+		}
+	})
+}

@@ -307,6 +307,13 @@ func (s *people) put(p *peoplev1.Person) *peoplev1.Person {
 	return now
 }
 
+// restore makes an older version what is known.
+func (s *people) restore(p *peoplev1.Person) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known[p.GetId()] = p
+}
+
 func (s *people) leave(away bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
