@@ -220,14 +220,17 @@ type replayed struct {
 }
 
 // webhooks is how long the floor takes to acknowledge events over HTTP: a bare server that reads the body, makes the rows
-// of one webhook durable and answers, for the same clients. What comes after the webhook does not run meanwhile.
+// of one webhook durable and answers, for the same clients. As with Tenure, what follows from the webhooks is done
+// meanwhile, on the same cores.
 func (f *floor) webhooks(ctx context.Context, events []event, t *tenure, clients int) (time.Duration, error) {
+	leaves := f.leaves.Load()
+	f.finished.Store(0)
 	plan := f.plan(events)
 	var next atomic.Int64
 	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.ReadAll(r.Body)
 		if err == nil {
-			err = f.receive(r.Context(), plan[next.Add(1)-1], false)
+			err = f.receive(r.Context(), plan[next.Add(1)-1])
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -249,10 +252,12 @@ func (f *floor) webhooks(ctx context.Context, events []event, t *tenure, clients
 	if e := <-served; !errors.Is(e, http.ErrServerClosed) {
 		err = errors.Join(err, e)
 	}
-	return took, errors.Join(err, f.dbs["ingest"].InTx(ctx, func(tx *sqldb.Tx) error { // these never leave
-		_, err := tx.Exec(ctx, "DELETE FROM outbox WHERE lane = 2")
-		return err
-	}))
+	if err != nil {
+		return 0, err
+	}
+	return took, f.await(ctx, func() bool {
+		return f.finished.Load() >= int64(applications*len(plan)) && f.leaves.Load()-leaves >= int64(16*len(plan))
+	})
 }
 
 // result is a round of the floor.
@@ -278,7 +283,7 @@ func (f *floor) flood(ctx context.Context, events []event, clients int) (result,
 				if i >= len(plan) {
 					return
 				}
-				errs[c] = f.receive(ctx, plan[i], true)
+				errs[c] = f.receive(ctx, plan[i])
 			}
 		})
 	}
@@ -309,7 +314,7 @@ func (f *floor) drip(ctx context.Context, events []event, every time.Duration) (
 			return nil, ctx.Err()
 		case <-tick.C:
 		}
-		if err := f.receive(ctx, r, true); err != nil {
+		if err := f.receive(ctx, r); err != nil {
 			return nil, err
 		}
 	}

@@ -145,8 +145,8 @@ func postgresBinaries() (string, error) {
 		installed = append(installed, strings.TrimSuffix(path, "/"))
 	}
 	for _, folder := range installed {
-		_, errInit := os.Stat(filepath.Join(folder, "initdb"))
-		_, errServer := os.Stat(filepath.Join(folder, "postgres"))
+		_, errInit := os.Stat(filepath.Join(folder, "initdb"))     //nolint:gosec // G703: PATH is the one who runs it's own
+		_, errServer := os.Stat(filepath.Join(folder, "postgres")) //nolint:gosec // G703: as above
 		if errInit == nil && errServer == nil {
 			return folder, nil
 		}

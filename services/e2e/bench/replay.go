@@ -46,14 +46,12 @@ func (f *floor) inTx(ctx context.Context, db *sqldb.DB, write func(*writer) erro
 func fresh() string { return uuid.Must(uuid.NewV7()).String() }
 
 // receive is what a webhook writes.
-func (f *floor) receive(ctx context.Context, r replayed, send bool) error {
+func (f *floor) receive(ctx context.Context, r replayed) error {
 	event, encoded, err := f.samples.message("Lifecycle", "tenure.lifecycle.normal.joiner."+r.person)
 	if err != nil {
 		return err
 	}
-	if send {
-		f.relays["ingest"].announce(event)
-	}
+	f.relays["ingest"].announce(event)
 	delivery, s := fresh(), f.samples
 	took, err := f.inTx(ctx, f.dbs["ingest"], func(w *writer) error {
 		if err := s.insert(w, "ingest.deliveries", " ON CONFLICT (source, key, variant) DO NOTHING", row{"id": delivery, "key": delivery}); err != nil {
@@ -84,9 +82,7 @@ func (f *floor) receive(ctx context.Context, r replayed, send bool) error {
 		return err
 	}
 	f.spent(r.person, -1, took)
-	if send {
-		f.relays["ingest"].wake()
-	}
+	f.relays["ingest"].wake()
 	return nil
 }
 

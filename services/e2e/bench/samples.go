@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/google/uuid"
@@ -157,11 +156,4 @@ func value(sample, own row, column string) any {
 		return []byte{} // SQLite's driver reads an empty one as nil
 	}
 	return v
-}
-
-// with is a row with more of its own.
-func (r row) with(more row) row {
-	all := maps.Clone(r)
-	maps.Copy(all, more)
-	return all
 }
