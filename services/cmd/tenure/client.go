@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
@@ -182,9 +183,11 @@ func each[M any](stream grpc.ServerStreamingClient[M], f func(*M) error) error {
 
 // progressWriter is standard error on a terminal, and nothing on a pipe.
 func progressWriter() io.Writer {
-	info, err := os.Stderr.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !terminal(os.Stderr) {
 		return io.Discard
 	}
 	return os.Stderr
 }
+
+// terminal says whether somebody sits at the other end. A mere device, /dev/null above all, is none.
+func terminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

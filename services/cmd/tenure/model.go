@@ -185,8 +185,7 @@ A model that does not type-check, or whose tests fail, never replaces the one in
 
 // confirm asks on a terminal; without one nothing is agreed to.
 func confirm(question string) error {
-	info, err := os.Stdin.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !terminal(os.Stdin) {
 		return fault.New(fault.Refused, "not applied: there is no terminal to ask on; say --yes")
 	}
 	_, _ = fmt.Fprintf(os.Stderr, "%s [y/N] ", question)

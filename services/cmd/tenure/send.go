@@ -168,12 +168,18 @@ func (s *session) follow(delivery string, started time.Time) error {
 	return nil
 }
 
+// followPerson waits until the newest event about a person has been decided about and read back. Not their version: a
+// fact that changes nothing, or nothing yet, raises it and leads to no event.
 func (s *session) followPerson(id string, started time.Time) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	told := map[string]string{}
+	seen := map[string]string{}
 	for deadline := time.Now().Add(followFor); time.Now().Before(deadline); {
 		people, err := s.get([]string{id})
+		if err != nil {
+			return err
+		}
+		told, err := s.people.Timeline(s.ctx, &peoplev1.TimelineRequest{PersonId: id})
 		if err != nil {
 			return err
 		}
@@ -185,11 +191,14 @@ func (s *session) followPerson(id string, started time.Time) error {
 		if err != nil {
 			return err
 		}
-		settled := len(people) == 1 && desired.GetPersonVersion() >= people[0].GetVersion()
+		settled := len(people) == 1
+		for _, h := range told.GetHappenings() {
+			settled = settled && desired.GetPersonVersion() >= h.GetLifecycle().GetPersonVersion()
+		}
 		for _, row := range accessRows(desired, has) {
 			app, state := row[0], row[3]
-			if told[app] != row[2]+state {
-				told[app] = row[2] + state
+			if seen[app] != row[2]+state {
+				seen[app] = row[2] + state
 				if !s.out.json {
 					s.out.line("%8s  %-12s %-10s should have %s; has %s", took(time.Since(started)), clean(app), state, clean(row[1]), clean(row[2]))
 				}
@@ -201,6 +210,9 @@ func (s *session) followPerson(id string, started time.Time) error {
 				return s.out.document(one("person", people[0]), many("should_have", desired.GetApplications()), many("has", has.GetTargets()))
 			}
 			s.out.line("%8s  all read back; ask why: tenure access why %s APP", took(time.Since(started)), clean(people[0].GetRecord().GetExternalId()))
+			if next := people[0].GetNextDue(); next != nil {
+				s.out.line("%8s  something will change by itself at %s: tenure people timeline %s", "", when(next), clean(people[0].GetRecord().GetExternalId()))
+			}
 			return nil
 		}
 		select {
