@@ -39,7 +39,7 @@ type posting struct {
 // says makes a posting of a record. Which of two is newer is said by at, not by when it arrives.
 func says(t *testing.T, id string, at time.Time, r record) posting {
 	t.Helper()
-	body, err := json.Marshal(map[string]any{"type": "person.changed", "timestamp": at.UTC().Format(time.RFC3339), "data": r})
+	body, err := json.Marshal(map[string]any{"type": "person.changed", "timestamp": at.UTC().Format(time.RFC3339Nano), "data": r})
 	if err != nil {
 		t.Fatal(err)
 	}
