@@ -285,45 +285,44 @@ func (b *bench) round(ctx context.Context, s *side) error {
 	return nil
 }
 
-// profile runs Tenure inside this process and writes a CPU profile of each engine's throughput rounds.
+// profile runs Tenure inside this process and writes profiles of each engine's throughput rounds: CPU, and what is on the
+// heap after them.
 func (b *bench) profile(ctx context.Context) error {
-	if err := os.MkdirAll(b.options.profile, 0o750); err != nil {
-		return err
-	}
 	for _, engine := range b.names() {
 		t, err := startTenure(ctx, b.binary, filepath.Join(b.work, engine), engine, b.pg, true)
 		if err != nil {
 			return err
 		}
-		s := &side{engine: engine, tenure: t, people: &population{}}
-		b.sides = append(b.sides, s)
-		if _, _, err := b.flood(ctx, s); err != nil {
+		err = b.profiled(ctx, &side{engine: engine, tenure: t, people: &population{}})
+		if err := errors.Join(err, t.close()); err != nil {
 			return err
 		}
-		file, err := os.Create(filepath.Join(b.options.profile, engine+".pprof")) //nolint:gosec // G304: the one who runs it names the folder
-		if err != nil {
+	}
+	return nil
+}
+
+func (b *bench) profiled(ctx context.Context, s *side) error {
+	if _, _, err := b.flood(ctx, s); err != nil {
+		return err
+	}
+	err := write(filepath.Join(b.options.profile, s.engine+".cpu.pprof"), func(w io.Writer) error {
+		if err := pprof.StartCPUProfile(w); err != nil {
 			return err
 		}
-		if err := pprof.StartCPUProfile(file); err != nil {
-			return err
-		}
+		defer pprof.StopCPUProfile()
 		for range b.rounds {
 			acked, done, err := b.flood(ctx, s)
 			if err != nil {
 				return err
 			}
-			print("%s: %d events acknowledged in %s, read back in %s", engine, b.events, acked, done)
+			print("%s: %d events acknowledged in %s, read back in %s", s.engine, b.events, acked, done)
 		}
-		pprof.StopCPUProfile()
-		if err := file.Close(); err != nil {
-			return err
-		}
-		b.sides = nil
-		if err := t.close(); err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return write(filepath.Join(b.options.profile, s.engine+".heap.pprof"), pprof.WriteHeapProfile)
 }
 
 // figure is one line of out/bench.json.
