@@ -15,6 +15,8 @@ type Claim struct {
 	Holder string // one process
 	Now    time.Time
 	Until  time.Time // the lease's end: after the last instant at which a call made under it may have effect
+	// Settings that the holder plans by. When others were applied since it claims nothing.
+	Settings string
 }
 
 // Claimed is a target under a lease.
@@ -23,13 +25,17 @@ type Claimed struct {
 	Abandoned bool // an earlier holder did not give it back: its intent may be without an outcome
 }
 
+// notOverruled, with a parameter and a closing parenthesis after it, keeps a process of older settings from working: what
+// it settled would not be looked at again by the newer ones.
+const notOverruled = `NOT EXISTS (SELECT 1 FROM applied WHERE key = 'settings' AND value <> `
+
 // Candidates returns up to limit due targets of a lane that nobody holds, the earliest first, and whether somebody had
 // held them. Another worker may be faster: only Claim decides.
 func (r reader) candidates(ctx context.Context, c Claim) (people []string, abandoned map[string]bool, err error) {
 	rows, err := r.q.Query(ctx, `
 SELECT person, holder FROM targets
-WHERE  due_at > 0 AND due_at <= $1 AND lane = $2 AND lease_until <= $1
-ORDER  BY due_at LIMIT $3`, micros(c.Now), int64(c.Lane), c.Limit)
+WHERE  due_at > 0 AND due_at <= $1 AND lane = $2 AND lease_until <= $1 AND `+notOverruled+`$4)
+ORDER  BY due_at LIMIT $3`, micros(c.Now), int64(c.Lane), c.Limit, c.Settings)
 	type candidate struct{ person, holder string }
 	found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (f candidate, err error) {
 		return f, scan(&f.person, &f.holder)
@@ -54,7 +60,7 @@ func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
 	if err != nil || len(people) == 0 {
 		return nil, err
 	}
-	args := []any{c.Holder, micros(c.Until), micros(c.Now)}
+	args := []any{c.Holder, micros(c.Until), micros(c.Now), c.Settings}
 	for _, p := range people {
 		args = append(args, p)
 	}
@@ -63,7 +69,7 @@ func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
 		rows, err := tx.Query(ctx, `
 UPDATE targets
 SET    version = version + 1, holder = $1, epoch = epoch + 1, lease_until = $2
-WHERE  person IN (`+placeholders(4, len(people))+`) AND lease_until <= $3 AND due_at > 0 AND due_at <= $3
+WHERE  person IN (`+placeholders(5, len(people))+`) AND lease_until <= $3 AND due_at > 0 AND due_at <= $3 AND `+notOverruled+`$4)
 RETURNING `+targetColumns, args...)
 		claimed, err = sqldb.Collect(rows, err, func(scan func(...any) error) (Claimed, error) {
 			t, err := scanTarget(scan)
@@ -109,10 +115,10 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 const finish = `
 UPDATE targets
 SET    version = version + 1, holder = '', lease_until = 0,
-       state = CASE WHEN generation > $4 THEN 2 ELSE $5 END,
-       due_at = CASE WHEN generation > $4 THEN due_at ELSE $6 END,
-       attempts = CASE WHEN generation > $4 THEN 0 ELSE $7 END,
-       lane = CASE WHEN generation > $4 THEN lane ELSE $8 END,
+       state = CASE WHEN generation > $4 OR due_at <> $34 THEN 2 ELSE $5 END,
+       due_at = CASE WHEN generation > $4 OR due_at <> $34 THEN due_at ELSE $6 END,
+       attempts = CASE WHEN generation > $4 OR due_at <> $34 THEN 0 ELSE $7 END,
+       lane = CASE WHEN generation > $4 OR due_at <> $34 THEN lane ELSE $8 END,
        generation = CASE WHEN generation > $4 THEN generation ELSE $4 END,
        settled_generation = $9, decision = $10, person_version = $11, model_seq = $12,
        problem = $13, reason = $14, detail = $15, removal = $16, stuck_since = $17, notes = $18,
@@ -123,7 +129,7 @@ SET    version = version + 1, holder = '', lease_until = 0,
 WHERE  person = $1 AND epoch = $2 AND holder = $3`
 
 // Finish writes what became of a claimed target and ends its lease. A newer generation that was heard of meanwhile
-// stays due. false: the lease was lost, and another holder's word counts.
+// stays due, and so does what somebody made due meanwhile. false: the lease was lost, and another holder's word counts.
 func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
 	r := x.Record
 	rows, err := t.Exec(ctx, finish, x.Person, x.Epoch, holder,
@@ -133,7 +139,7 @@ func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
 		micros(x.QuietUntil), x.Pending,
 		r.AccountID, int64(r.Made), packList(r.Gave), flag(r.DisabledForLeaver), int64(r.DisabledVersion), //nolint:gosec // a counter
 		int64(r.CutGeneration), micros(r.UnwantedSince), flag(r.Deleted), int64(r.DeletedVersion), //nolint:gosec // counters
-		micros(r.CreateTried), flag(r.Creating), bytes(x.Observed), micros(x.ObservedAt))
+		micros(r.CreateTried), flag(r.Creating), bytes(x.Observed), micros(x.ObservedAt), micros(x.wasDue))
 	if err != nil {
 		return false, fmt.Errorf("finish a target: %w", err)
 	}
@@ -200,9 +206,9 @@ const applied = `
 INSERT INTO applied (key, value) VALUES ('settings', $1)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE applied.value <> excluded.value`
 
+// All of them, also those that are due or worked on: somebody may be about to settle them by other settings.
 const makeDue = `
-UPDATE targets SET version = version + 1, due_at = $1
-WHERE  due_at = 0 OR due_at > $1`
+UPDATE targets SET version = version + 1, due_at = $1`
 
 // Apply notes the settings that the targets are planned by, and makes every target due when they are others than before:
 // what was only shown may now have to be done.

@@ -54,6 +54,8 @@ type Target struct {
 	Record     plan.Record
 	Observed   []byte
 	ObservedAt time.Time
+
+	wasDue time.Time // DueAt as it was read
 }
 
 const targetColumns = `person, generation, lane, state, due_at, marked_at, attempts, epoch,
@@ -79,6 +81,7 @@ func scanTarget(scan func(...any) error) (Target, error) {
 		return t, err
 	}
 	t.DueAt, t.MarkedAt, t.StuckSince = sqldb.Time(due), sqldb.Time(marked), sqldb.Time(stuck)
+	t.wasDue = t.DueAt
 	t.QuietUntil, t.ObservedAt = sqldb.Time(quiet), sqldb.Time(observed)
 	t.Removal = removal == 1
 	r := &t.Record

@@ -103,7 +103,7 @@ func (w *Worker) limit(d *described) {
 // other worker takes.
 func (w *Worker) claim(ctx context.Context, lane store.Lane, now time.Time) ([]store.Claimed, error) {
 	return w.deps.Store.Claim(ctx, store.Claim{
-		Lane: lane, Limit: w.batch(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease),
+		Lane: lane, Limit: w.batch(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease), Settings: w.cfg.applied(),
 	})
 }
 

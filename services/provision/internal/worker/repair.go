@@ -54,14 +54,17 @@ func (w *Worker) repair(ctx context.Context) error {
 
 // apply makes everything due when the operator changed how it is planned, such as from observe to full.
 func (w *Worker) apply(ctx context.Context) bool {
-	settings := fmt.Sprintf("%+v %s", w.cfg.Settings, w.cfg.Correlate)
-	err := w.deps.Store.InTx(ctx, func(tx store.Tx) error { return tx.Apply(ctx, settings, w.deps.Now()) })
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) error { return tx.Apply(ctx, w.cfg.applied(), w.deps.Now()) })
 	if err != nil && ctx.Err() == nil {
 		w.log.Warn("settings not compared", zap.Error(err))
 	}
+	wake(w.wakeUrgent)
 	wake(w.wakeNormal)
 	return err == nil
 }
+
+// applied is what the store remembers of how targets are planned.
+func (c Config) applied() string { return fmt.Sprintf("%+v %s", c.Settings, c.Correlate) }
 
 func (w *Worker) compare(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
