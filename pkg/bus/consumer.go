@@ -111,7 +111,11 @@ func (c *consumer) consume(ctx context.Context) error {
 		c.inbox.keep(keeping)
 	}()
 	defer func() {
-		subscription.Drain() // not Stop: what has arrived would wait for ackWait before anybody gets it
+		if c.bus.conn.IsConnected() {
+			subscription.Drain() // not Stop: what has arrived would wait for ackWait before anybody gets it
+		} else {
+			subscription.Stop() // draining waits for the server's answer
+		}
 		<-subscription.Closed()
 		stopKeeping()
 		<-kept

@@ -166,6 +166,31 @@ func TestAConsumerFinishesWhatItTookAndHandsBackTheRest(t *testing.T) {
 	}
 }
 
+func TestAConsumerStopsAlsoWhenTheServerIsAway(t *testing.T) {
+	t.Parallel()
+	server := bustest.NewServer(t)
+	b := bustest.Connect(t, server)
+	publish(t, b, intents(1)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	handled, ended := make(chan int, 1), make(chan error, 1)
+	go func() {
+		ended <- b.Consumer(bus.ConsumerConfig{Name: "left-alone", Subjects: []string{bus.Everything}}, func(_ context.Context, batch []bus.Event) error {
+			handled <- len(batch)
+			return nil
+		})(ctx)
+	}()
+	receive(t, handled, "an event")
+	server.Close()
+	for b.Ready(t.Context()) == nil {
+		time.Sleep(time.Millisecond)
+	}
+	began := time.Now()
+	cancel()
+	if err := receive(t, ended, "the end of the consumer"); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("the consumer ended after %s with %v", time.Since(began), err)
+	}
+}
+
 func TestReplicasShareADurable(t *testing.T) {
 	t.Parallel()
 	server := bustest.NewServer(t)
