@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,10 +35,21 @@ type world struct {
 	db      *sqldb.DB
 	service *audit.Service
 	client  auditv1.AuditServiceClient
+	stop    func()
 }
 
 // start runs audit over db; logs answers for the origins.
 func start(t *testing.T, db *sqldb.DB, b *bus.Bus, logs map[string]eventv1.EventLogServer) *world {
+	t.Helper()
+	return startAll(t, db, b, logs, filepath.Join(t.TempDir(), "audit.key"))
+}
+
+func startWith(t *testing.T, db *sqldb.DB, b *bus.Bus, key string) *world {
+	t.Helper()
+	return startAll(t, db, b, nil, key)
+}
+
+func startAll(t *testing.T, db *sqldb.DB, b *bus.Bus, logs map[string]eventv1.EventLogServer, key string) *world {
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel))
 	origins := map[string]eventv1.EventLogClient{}
@@ -45,7 +57,7 @@ func start(t *testing.T, db *sqldb.DB, b *bus.Bus, logs map[string]eventv1.Event
 		origins[origin] = eventv1.NewEventLogClient(local(t, log, "audit", func(r grpc.ServiceRegistrar) { eventv1.RegisterEventLogServer(r, server) }))
 	}
 	service, err := audit.New(
-		audit.Config{KeyFile: filepath.Join(t.TempDir(), "audit.key"), CheckpointEvery: time.Second},
+		audit.Config{KeyFile: key, CheckpointEvery: time.Second},
 		audit.Deps{DB: db, Bus: b, Origins: origins, Log: log, Registry: prometheus.NewRegistry(), Now: time.Now},
 	)
 	if err != nil {
@@ -55,12 +67,13 @@ func start(t *testing.T, db *sqldb.DB, b *bus.Bus, logs map[string]eventv1.Event
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("audit ended: %v", err)
 		}
 	})
+	t.Cleanup(w.stop)
 	return w
 }
 
@@ -346,6 +359,37 @@ func TestAnEditedLogIsNotSignedAnyMore(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestALogThatWasEditedBeforeTheStartEndsNoProcess(t *testing.T) {
+	t.Parallel()
+	db := sqltest.New(t, "sqlite", audit.Migrations()...)
+	b := bustest.New(t)
+	key := filepath.Join(t.TempDir(), "audit.key")
+	first := startWith(t, db, b, key)
+	if err := b.PublishChunk(t.Context(), []bus.Event{event("ingest", 1), event("ingest", 2)}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "two are recorded", func() bool { return first.recorded("ingest") == 2 })
+	if _, err := first.service.Checkpoint(t.Context(), &auditv1.CheckpointRequest{SignNow: true}); err != nil {
+		t.Fatal(err)
+	}
+	first.stop()
+	for _, text := range []string{`DROP TRIGGER hashes_no_update`, `UPDATE hashes SET data = zeroblob(length(data)) WHERE first = 0`} {
+		err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+			_, err := tx.Exec(t.Context(), text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// start fails the test if Run ends with an error.
+	second := startWith(t, db, b, key)
+	if _, err := second.verify(); err == nil {
+		t.Error("nobody was told of the edit")
+	}
+	second.stop()
 }
 
 func TestEntriesCanBeFollowedAndFiltered(t *testing.T) {

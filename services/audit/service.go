@@ -194,9 +194,25 @@ func (s *Service) VerifierKey() string { return s.vkey }
 
 // Run records, repairs and signs until ctx ends. Of several replicas one does, by lease.
 func (s *Service) Run(ctx context.Context) error {
-	return run.All(ctx, s.outbox.Relay, func(ctx context.Context) error {
-		return s.deps.DB.Lease(ctx, "sequencer", leaseTTL, s.sequence)
-	})
+	return run.All(ctx, s.outbox.Relay, s.write)
+}
+
+// write keeps the log written. What goes wrong, a database that is away or a log that was edited, stops recording and
+// signing, which shows in the log and makes policy withhold new grants; it does not end the process, in which others
+// may be busy taking access away.
+func (s *Service) write(ctx context.Context) error {
+	for pause := time.Second; ctx.Err() == nil; pause = min(2*pause, time.Minute) {
+		err := s.deps.DB.Lease(ctx, "sequencer", leaseTTL, s.sequence)
+		if err == nil || ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop
+		}
+		s.deps.Log.Error("nothing is recorded, will try again", zap.Error(err), zap.Duration("in", pause))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	return nil
 }
 
 // sequence is the work of the one replica that writes the log.

@@ -36,7 +36,7 @@ var errSuperseded = errors.New("superseded")
 // *connector.Problem, of errSuperseded, or of a database that does not say whether the intent was written.
 func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	hurry := k.lane == urgent
-	if p := k.app.admit(k.turn, hurry); p != nil { // first, so that not_after is not spent on waiting
+	if p := k.app.admit(k.turn, hurry); p != nil { //nolint:contextcheck // a turn is waited for as long as the target is held, a call is not; first, so that not_after is not spent on waiting
 		if k.turn.Err() != nil {
 			return nil, errSuperseded
 		}
@@ -338,7 +338,7 @@ func (k *task) poll(ctx context.Context) {
 	if proto.Unmarshal(op.entry.Intent, request) != nil {
 		return
 	}
-	if p := k.app.admit(k.turn, k.lane == urgent); p == nil {
+	if p := k.app.admit(k.turn, k.lane == urgent); p == nil { //nolint:contextcheck // a turn is waited for as long as the target is held, a call is not
 		request.Steps, request.NotAfter = asked, timestamppb.New(k.deps.Now().Add(k.cfg.Timing.Request))
 		request.AccountId, request.IfVersion = op.account(request.GetAccountId()), ""
 		if results, p := k.app.apply(ctx, request); p == nil {
