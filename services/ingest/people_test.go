@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tenurehq/tenure/pkg/fault"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 )
 
@@ -340,6 +341,31 @@ func TestWithoutAManualSourceNobodySetsAnything(t *testing.T) {
 		_, err := w.svc.SetPerson(w.operator(), &peoplev1.SetPersonRequest{Ref: "10001", Fields: map[string]string{"title": "x"}})
 		if fault.KindOf(err) != fault.Refused {
 			t.Errorf("%v, want it refused", err)
+		}
+	})
+}
+
+// HR and an operator speak at the same moment: that the person has left must not be lost under a word about a department.
+func TestAnOperatorsWordAboutADepartmentDoesNotUndoATermination(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		at := w.clock().UTC()
+		body := func(status string, effective time.Time) string {
+			return `{"type":"person.changed","timestamp":"` + effective.Format(time.RFC3339) + `","data":{"external_id":"10001","status":"` + status +
+				`","given_name":"Ann","family_name":"Lee","department":"d005","effective_date":"` + effective.Format(time.RFC3339) + `"}}`
+		}
+		w.deliver("joins", body("active", at.Add(-time.Hour)))
+		if _, err := w.svc.SetPerson(w.operator(), &peoplev1.SetPersonRequest{Ref: "10001", Fields: map[string]string{"department": "d004"}}); err != nil {
+			t.Fatal(err)
+		}
+		w.deliver("leaves", body("terminated", at.Add(-time.Minute))) // of before the operator's word, and known after it
+		got := w.find("10001")
+		if got.GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
+			t.Errorf("the person who left is %s", got.GetStatus())
+		}
+		happened := w.timeline("10001").GetHappenings()
+		if last := happened[len(happened)-1].GetLifecycle(); last.GetKind() != eventv1.LifecycleKind_LIFECYCLE_KIND_LEAVER || last.GetActor() != "source:acme-hr" {
+			t.Errorf("the last that happened is %v", last)
 		}
 	})
 }

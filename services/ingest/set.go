@@ -26,7 +26,8 @@ import (
 // SetPerson implements PeopleService. An operator's word about a person is a record like any other: the one that holds
 // now with the fields changed, about the same employment, made now and effective now, unless effective_date says
 // otherwise or nothing holds yet: then it holds with what is to come first. So it stands until somebody, HR or an
-// operator, says something about a later instant, or later about the same one.
+// operator, says something about a later instant, or later about the same one. Unless one of them is set, it says nothing
+// of status, start_date and end_date.
 func (s *Service) SetPerson(ctx context.Context, req *peoplev1.SetPersonRequest) (*peoplev1.SetPersonResponse, error) {
 	if s.manual == nil {
 		return nil, fault.New(fault.Refused, "no source of kind %s is configured, so nobody's word but HR's is taken", KindManual)
@@ -121,6 +122,10 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 	case err != nil:
 		return nil, fmt.Errorf("check record: %w", err)
 	}
+	if !fresh && !saysWhen(fields) {
+		fact.Record.Status, fact.Record.StartDate, fact.Record.EndDate = "", "", ""
+		fact.Start, fact.End = time.Time{}, time.Time{}
+	}
 	body, err := manualBody(fact.Record, now)
 	if err != nil {
 		return nil, err
@@ -138,6 +143,17 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 		return nil, err
 	}
 	return &peoplev1.SetPersonResponse{DeliveryId: delivery.ID, Person: personProto(people[0])}, nil
+}
+
+// saysWhen tells whether an operator says something of when the employment runs. Who does not leaves that to those who
+// do: a word about a department must not bring back somebody of whom HR says, before or after, that they have left.
+func saysWhen(fields map[string]string) bool {
+	for _, name := range []string{"status", "start_date", "end_date"} {
+		if _, said := fields[name]; said {
+			return true
+		}
+	}
+	return false
 }
 
 // toCome is the instant from which anything said about a person holds at all, when that lies after now; else empty. A

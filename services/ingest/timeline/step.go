@@ -7,7 +7,10 @@ import (
 )
 
 // At is what the facts say about the instant t. It does not depend on their order or on repeats.
-func At(facts []Fact, t time.Time) State { return plot(Ordered(facts)).state(t) }
+func At(facts []Fact, t time.Time) State {
+	whole, _ := resolve(Ordered(facts))
+	return plot(whole).state(t)
+}
 
 // Step takes in what was said about an employment and lets time pass until now.
 //
@@ -21,7 +24,9 @@ func Step(known, said []Fact, before State, now time.Time) Decision {
 	}
 	known = Ordered(known)
 	all := Ordered(slices.Concat(known, said)) // known first: of two of one identity the one taken in first stays
-	w := walk{known: plot(known), course: plot(all), fresh: fresh(known, all), before: before}
+	wasWhole, _ := resolve(known)
+	whole, word := resolve(all)
+	w := walk{known: plot(wasWhole), course: plot(whole), fresh: fresh(known, all), word: word, before: before}
 	if i := w.known.holding(before.At); i >= 0 && !before.At.IsZero() {
 		w.held = w.known[i].fact
 	}
@@ -52,6 +57,7 @@ type walk struct {
 	known  course // as it was known before
 	course course // as it is known now
 	fresh  map[identity]bool
+	word   map[identity]*Fact // of a fact that says nothing of status: whose word its status is
 	before State
 	held   *Fact // the fact that held in before; nil: none did
 }
@@ -70,6 +76,9 @@ func (w *walk) corrections() []Event {
 		var from State
 		if j := w.known.holding(p.at); j >= 0 {
 			from = State{Status: w.known[j].status, Record: w.known[j].fact.Record}
+		}
+		if by := w.word[w.held.identity()]; by != nil && by.identity() == p.fact.identity() {
+			continue // the present goes by it: a transition tells
 		}
 		changes := differences(from, p)
 		if from.Status != StatusUnknown && len(changes) == 0 {
@@ -175,6 +184,9 @@ func (w *walk) began(from State, i int) []Event {
 // event of a kind at a point. It counts from the instant at which access ended, if that is what it tells.
 func (w *walk) event(kind Kind, p *point, changes []Change) Event {
 	f := p.fact
+	if by := w.word[f.identity()]; by != nil && !w.fresh[f.identity()] && w.fresh[by.identity()] {
+		f = by // what was said of the status, which the fact in force leaves open, is what is new
+	}
 	e := Event{
 		Kind: kind, Effective: p.at, Changes: changes,
 		Source: f.Source, DeliveryID: f.DeliveryID, Item: f.Item, Known: f.Known, Actor: f.Actor,

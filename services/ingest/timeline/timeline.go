@@ -85,6 +85,7 @@ type Fact struct {
 	DeliveryID string
 	Actor      string // source:<name> or operator:<name>
 
+	// Record is the whole of what is said. One without a status says nothing of status, start and end: they are as before.
 	Record Record
 }
 
@@ -242,6 +243,36 @@ func Ordered(facts []Fact) []Fact {
 	}
 	slices.SortFunc(out, func(a, b Fact) int { return compare(&a, &b) })
 	return out
+}
+
+// resolve completes facts, in the order of Ordered, that say nothing of status: an operator's word about a department
+// must not stand against HR's word that the person has left, whichever came first and whatever instant each is about. Their
+// status, start and end are those of the fact before; word names whose that is.
+func resolve(ordered []Fact) (whole []Fact, word map[identity]*Fact) {
+	whole = slices.Clone(ordered)
+	for i := range whole {
+		f := &whole[i]
+		if f.Record.Status != "" {
+			continue
+		}
+		from := i - 1
+		if from < 0 { // nothing was said before it: what comes first
+			if from = slices.IndexFunc(whole, func(f Fact) bool { return f.Record.Status != "" }); from < 0 {
+				continue
+			}
+		}
+		by := &whole[from]
+		f.Record.Status, f.Record.StartDate, f.Record.EndDate = by.Record.Status, by.Record.StartDate, by.Record.EndDate
+		f.Start, f.End = by.Start, by.End
+		if word == nil {
+			word = map[identity]*Fact{}
+		}
+		if earlier := word[by.identity()]; earlier != nil {
+			by = earlier
+		}
+		word[f.identity()] = by
+	}
+	return whole, word
 }
 
 // Superseded tells, for facts in the order of Ordered, which of them a greater fact of the same instant outdid.
