@@ -165,7 +165,7 @@ func (e *exported) Send(msg *auditv1.ExportResponse) error {
 
 // event is a fact of an origin as it would come from its relay.
 func event(origin string, seq uint64) bus.Event {
-	e := bus.NewEvent(bus.ModelApplied, &eventv1.ModelApplied{ModelSeq: seq, Actor: "operator:ada"}, bus.Cause{})
+	e := bus.NewEvent(bus.OperatorSubject("test"), &eventv1.OperatorAction{Actor: "operator:ada", Action: "test", Object: fmt.Sprint(seq)}, bus.Cause{})
 	e.Origin, e.Seq, e.Time = origin, seq, time.Now()
 	return e
 }
@@ -358,6 +358,30 @@ func TestAnEditedLogIsNotSignedAnyMore(t *testing.T) {
 				return err != nil
 			})
 		})
+	}
+}
+
+func TestNobodyTellsInAnothersName(t *testing.T) {
+	t.Parallel()
+	db := sqltest.New(t, "sqlite", audit.Migrations()...)
+	w := start(t, db, bustest.New(t), nil)
+	forged := bus.NewEvent(bus.IntentSubject("code", "p1"), &eventv1.Intent{PersonId: "p1"}, bus.Cause{})
+	forged.Origin, forged.Seq, forged.Time = "policy", 1, time.Now()
+	if err := w.bus.PublishChunk(t.Context(), []bus.Event{forged}); err != nil {
+		t.Fatal(err)
+	}
+	genuine := event("policy", 1)
+	if err := w.bus.PublishChunk(t.Context(), []bus.Event{genuine}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "policy's own first event is recorded", func() bool { return w.recorded("policy") == 1 })
+	var data []byte
+	if err := db.QueryRow(t.Context(), `SELECT data FROM leaves WHERE origin = $1`, "policy").Scan(&data); err != nil {
+		t.Fatal(err)
+	}
+	var leaf eventv1.Event
+	if err := proto.Unmarshal(data, &leaf); err != nil || leaf.GetId() != genuine.ID {
+		t.Errorf("event %s stands in the log as policy's first, want %s (%v)", leaf.GetId(), genuine.ID, err)
 	}
 }
 

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/mod/sumdb/tlog"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/telemetry"
 	"github.com/tenurehq/tenure/services/audit/internal/store"
 	"github.com/tenurehq/tenure/services/audit/merkle"
 )
@@ -25,6 +28,7 @@ const undecodable = "undecodable"
 type sequencer struct {
 	store *store.Store
 	now   func() time.Time
+	log   *zap.Logger
 
 	head     store.Head
 	frontier map[int64]tlog.Hash
@@ -139,6 +143,10 @@ func (s *sequencer) record(ctx context.Context, events []bus.Event) (int, error)
 		if e.Origin == "" || e.Seq == 0 || fresh[e.Origin][e.Seq] || p != nil && p.has(e.Seq) {
 			continue // recorded before, or from nobody: an event without origin and number was never an outbox's
 		}
+		if !mayTell(e) {
+			s.log.Error("an event in another's name is not recorded", zap.String(telemetry.FieldOrigin, e.Origin), zap.String(telemetry.FieldEvent, e.ID), zap.Uint64("seq", e.Seq))
+			continue
+		}
 		leaf, err := leafOf(e)
 		if err != nil {
 			return 0, err
@@ -175,6 +183,28 @@ func (s *sequencer) record(ctx context.Context, events []bus.Event) (int, error)
 		s.origins[origin] = p
 	}
 	return len(leaves), nil
+}
+
+// mayTell says whether an event's subject is one that its origin tells of. Who may publish on a subject is the stream's
+// to enforce; that nobody speaks in another's name there is ours. tenure.operator.> is every service's.
+func mayTell(e bus.Event) bool {
+	tokens := strings.Split(e.Subject, ".")
+	if len(tokens) < 3 || tokens[0] != "tenure" {
+		return false
+	}
+	switch tokens[1] {
+	case "lifecycle", "delivery":
+		return e.Origin == "ingest"
+	case "access", "model", "hold":
+		return e.Origin == "policy"
+	case "intent", "outcome", "finding":
+		return e.Origin == "provision/"+tokens[2]
+	case "checkpoint":
+		return e.Origin == origin
+	case "operator":
+		return true
+	}
+	return false
 }
 
 // advance returns the progress of the origins in fresh as it will be, leaving that of now alone.

@@ -106,7 +106,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, deps: deps, store: store.New(deps.DB), signer: signer, vkey: vkey, grew: newSignal()}
-	s.seq = &sequencer{store: s.store, now: deps.Now}
+	s.seq = &sequencer{store: s.store, now: deps.Now, log: deps.Log}
 	s.figs = newFigures(deps.Registry)
 	s.outbox, err = outbox.New(outbox.Config{Origin: origin}, outbox.Deps{
 		DB: deps.DB, Bus: deps.Bus, Recorded: s.recorded, Log: deps.Log,
