@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,7 +41,11 @@ func build() {
 	if built.dir, built.err = os.MkdirTemp("", "tenure-bin-"); built.err != nil {
 		return
 	}
-	cmd := exec.Command("go", "build", "-o", built.dir+"/", "./services/cmd/...") //nolint:noctx,gosec // for all tests, so of none
+	args := []string{"build", "-o", built.dir + "/"}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race") // a process that races exits with 66, which no test wants
+	}
+	cmd := exec.Command("go", append(args, "./services/cmd/...")...) // for all tests, so of no one test
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		built.err = fmt.Errorf("go build: %w\n%s", err, out)
@@ -81,7 +87,7 @@ type process struct {
 func launch(t *testing.T, dir, name string, args ...string) *process {
 	t.Helper()
 	p := &process{name: name, done: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t, name), args...) //nolint:gosec // ours; it ends by Cleanup
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t, name), args...) // it ends by Cleanup
 	p.cmd.Dir, p.cmd.Env = dir, environment()
 	out, err := os.CreateTemp(dir, name+"-*.out")
 	if err != nil {
@@ -240,7 +246,7 @@ type ran struct {
 // execute runs a program to its end.
 func execute(t *testing.T, dir, name string, args ...string) ran {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program(t, name), args...) //nolint:gosec // ours
+	cmd := exec.CommandContext(t.Context(), program(t, name), args...)
 	var out, problems bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, environment(), &out, &problems
 	err := cmd.Run()
