@@ -178,6 +178,7 @@ func (h *history) auditDatabase(t *testing.T) *sql.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = rows.Close() }() // closed early in the good case
 	var triggers []string
 	for rows.Next() {
 		var name string

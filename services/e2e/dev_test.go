@@ -42,7 +42,7 @@ func (d *dev) said(t *testing.T) string {
 // command runs a line as somebody types it into a shell, in the folder where dev was started.
 func (d *dev) command(t *testing.T, line string) string {
 	t.Helper()
-	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", line) //nolint:gosec // from our own README
+	shell := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", line) // from our own README
 	shell.Dir = d.dir
 	// What a README cannot know: that the usual ports are taken.
 	shell.Env = append(environment(), fmt.Sprintf("TENURE_SERVER=127.0.0.1:%d", d.port+1), fmt.Sprintf("TENURE_WEBHOOKS=http://127.0.0.1:%d", d.port))
@@ -69,7 +69,7 @@ func clone(t *testing.T) string {
 func sixPorts(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		port := 20000 + rand.IntN(10000) //nolint:gosec // not a secret
+		port := 20000 + rand.IntN(10000)
 		free := 0
 		for n := range 6 {
 			listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port+n))

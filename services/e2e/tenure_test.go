@@ -183,8 +183,8 @@ func (o operators) settle(t *testing.T, leftOut ...string) {
 				t.Fatalf("%s ended: %v", p.name, p.err)
 			}
 		}
-		for why := ""; len(waiting) > 0; waiting = waiting[1:] {
-			if why = o.unsettled(t, waiting[0], model.GetModelSeq(), leftOut); why != "" {
+		for ; len(waiting) > 0; waiting = waiting[1:] {
+			if why := o.unsettled(t, waiting[0], model.GetModelSeq(), leftOut); why != "" {
 				return false, fmt.Sprintf("%d of %d are; person %s: %s", total-len(waiting), total, waiting[0].GetId(), why)
 			}
 		}
