@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 )
 
-// TestHistory sends a company's history and then looks into the applications, not into Tenure.
+// What it looks into are the applications, not Tenure.
 func TestHistoryEndsInExactlyTheAccessOfTheModel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("1,771 webhooks, four times")
@@ -74,6 +75,45 @@ func (h *history) inOrder(t *testing.T, stretches int) {
 		from, to := len(h.company.postings)*n/stretches, len(h.company.postings)*(n+1)/stretches
 		h.post(t, h.company.postings[from:to], true)
 		h.check(t, to)
+		if n == 0 {
+			defer h.stayLoggedIn(t)()
+		}
+	}
+}
+
+// stayLoggedIn logs some people in to the warehouse who will have left at the end, and returns what then looks whether
+// their sessions have ended, too.
+func (h *history) stayLoggedIn(t *testing.T) (look func()) {
+	t.Helper()
+	const some = 5
+	sessions := map[string]*pgx.Conn{}
+	for id, r := range h.company.after(len(h.company.postings)) {
+		name, now := h.active[id]
+		if r.Status == "active" || !now || len(sessions) == some {
+			continue
+		}
+		h.warehouse.setPassword(t, name, "of one's own")
+		conn, err := h.warehouse.login(t, name, "of one's own")
+		if err != nil {
+			t.Fatalf("%s is active and cannot log in: %v", name, err)
+		}
+		sessions[name] = conn
+	}
+	return func() {
+		t.Helper()
+		if len(sessions) < some {
+			t.Errorf("only %d people were logged in", len(sessions))
+		}
+		for name, conn := range sessions {
+			if conn.Ping(t.Context()) == nil {
+				t.Errorf("%s left and is still logged in", name)
+			}
+			_ = conn.Close(t.Context())
+			if again, err := h.warehouse.login(t, name, "of one's own"); err == nil {
+				_ = again.Close(t.Context())
+				t.Errorf("%s left and can log in with the password of then", name)
+			}
+		}
 	}
 }
 
@@ -132,10 +172,26 @@ func (h *history) check(t *testing.T, n int) {
 			t.Errorf("%s in the warehouse (-model +has):\n%s", id, diff)
 		}
 	}
-	if len(accounts) > 0 || len(logins) > 0 {
-		t.Errorf("accounts of nobody: wiki %v, warehouse %v", slices.Collect(maps.Keys(accounts)), slices.Collect(maps.Keys(logins)))
+	if len(accounts) > 0 {
+		t.Errorf("the wiki has accounts of nobody: %v", slices.Collect(maps.Keys(accounts)))
+	}
+	for name, l := range logins {
+		// Who left before the wiki had made an account may have had one in the warehouse.
+		if !h.isLeaver(n, name) || l.canLogin || l.limit != 0 || len(l.memberOf) > 0 {
+			t.Errorf("the warehouse has the login %s of nobody: %+v", name, *l)
+		}
 	}
 	t.Logf("after %d events %d active people have exactly what the model says; %d who left have what is left of an account", n, len(h.active), len(h.left))
+}
+
+// isLeaver says whether that can be the user name of somebody who left, after the first n events.
+func (h *history) isLeaver(n int, name string) bool {
+	for _, r := range h.company.after(n) {
+		if r.Status != "active" && userName(r).MatchString(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // userName matches what a person's user name can be.

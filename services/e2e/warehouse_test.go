@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -87,7 +88,7 @@ func (w *warehouse) sql(t *testing.T, statement string) {
 // setPassword gives a role a password, as an administrator might behind Tenure's back.
 func (w *warehouse) setPassword(t *testing.T, login, password string) {
 	t.Helper()
-	w.sql(t, fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", pgx.Identifier{login}.Sanitize(), password))
+	w.sql(t, fmt.Sprintf("ALTER ROLE %s PASSWORD '%s'", pgx.Identifier{login}.Sanitize(), strings.ReplaceAll(password, "'", "''")))
 }
 
 // login tries to log in as a person's client would.
