@@ -27,7 +27,13 @@ func InProcess(impl Connector) (client connectorv1.ConnectorClient, closeAll fun
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageSize), grpc.MaxSendMsgSize(maxMessageSize))
 	connectorv1.RegisterConnectorServer(server, service)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() {
+		err := server.Serve(listener)
+		if errors.Is(err, grpc.ErrServerStopped) {
+			err = nil // closed before it had begun
+		}
+		served <- err
+	}()
 	conn, err := grpc.NewClient("passthrough:in-process",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),

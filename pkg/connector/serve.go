@@ -59,7 +59,10 @@ func Serve(ctx context.Context, address string, impl Connector, settings *tls.Co
 	late := time.AfterFunc(drainTime, server.Stop)
 	defer late.Stop()
 	server.GracefulStop()
-	return <-served
+	if err := <-served; !errors.Is(err, grpc.ErrServerStopped) { // told to stop before it had begun
+		return err
+	}
+	return nil
 }
 
 func listen(ctx context.Context, address string, settings *tls.Config) (net.Listener, credentials.TransportCredentials, error) {

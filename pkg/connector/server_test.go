@@ -334,3 +334,16 @@ func TestStatusOfAConnectorInAnotherLanguage(t *testing.T) {
 		t.Error("no error is no problem")
 	}
 }
+
+func TestWhatIsClosedAtOnceClosesWell(t *testing.T) {
+	t.Parallel()
+	for range 200 { // now and then before the server has begun
+		_, closeAll, err := connector.InProcess(newFake())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := closeAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
