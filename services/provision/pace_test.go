@@ -24,7 +24,7 @@ func TestASlowRateDelaysAndWastesNothing(t *testing.T) {
 		return nil
 	})
 	a := one("code", m)
-	a.Limits.Timeout, a.Limits.PerMinute = 100*time.Millisecond, 600 // ten a second, of which sixty at once
+	a.Limits.Timeout, a.Limits.PerMinute = time.Second, 600 // ten a second, of which sixty at once; no call of a loaded machine is lost
 	w := newWorld(t, "sqlite", a)
 	var wants []want
 	for i := range 24 {
