@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"sync"
 	"time"
@@ -26,15 +25,7 @@ import (
 var migrations embed.FS
 
 // Migrations makes the tables. A service opens its database with them beside its own.
-var Migrations = sqldb.Migrations{Name: "outbox", FS: folder(migrations)}
-
-func folder(files embed.FS) fs.FS {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // it is embedded above
-	}
-	return sub
-}
+var Migrations = sqldb.Migrations{Name: "outbox", FS: migrations}
 
 // Config is what distinguishes one outbox from another.
 type Config struct {

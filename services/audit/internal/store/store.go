@@ -6,7 +6,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -18,13 +17,7 @@ import (
 var files embed.FS
 
 // Migrations makes the tables.
-func Migrations() sqldb.Migrations {
-	sub, err := fs.Sub(files, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded just above
-	}
-	return sqldb.Migrations{Name: "audit", FS: sub}
-}
+func Migrations() sqldb.Migrations { return sqldb.Migrations{Name: "audit", FS: files} }
 
 // logName is the head's key; one database holds one log.
 const logName = "tenure"

@@ -9,7 +9,6 @@ import (
 	"embed"
 	"encoding/binary"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -19,13 +18,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the tables of one application's database, to be opened together with the outbox's.
-func Migrations() sqldb.Migrations {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sqldb.Migrations{Name: "provision", FS: files}
-}
+func Migrations() sqldb.Migrations { return sqldb.Migrations{Name: "provision", FS: migrations} }
 
 // Store reads outside a transaction. Safe for concurrent use.
 type Store struct {
