@@ -192,9 +192,9 @@ func decodeState(state []byte, into *Person) error {
 	return nil
 }
 
-// chunks cuts a list into parts of one statement each. A batch of 1,000 is then 20 statements of each sort, and not
-// one: the time SQLite takes to read a statement grows with the square of its parameters.
+// chunks cuts a list into parts of one statement each: a batch of 1,000 is two of each sort, and no row so wide that it
+// has too many parameters.
 func chunks[T any](all []T) iter.Seq[[]T] {
-	const most = 50
+	const most = 500
 	return slices.Chunk(all, most)
 }

@@ -10,7 +10,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
 )
@@ -19,13 +18,7 @@ import (
 var migrations embed.FS
 
 // Migrations are ingest's tables, to be opened together with the outbox's.
-func Migrations() sqldb.Migrations {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is embedded above
-	}
-	return sqldb.Migrations{Name: "ingest", FS: files}
-}
+func Migrations() sqldb.Migrations { return sqldb.Migrations{Name: "ingest", FS: migrations} }
 
 // Store reads outside a transaction. Safe for concurrent use.
 type Store struct {

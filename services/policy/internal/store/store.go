@@ -5,7 +5,6 @@ package store
 import (
 	"context"
 	"embed"
-	"io/fs"
 	"iter"
 	"slices"
 
@@ -16,13 +15,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the tables of this store.
-func Migrations() sqldb.Migrations {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the directory is embedded above
-	}
-	return sqldb.Migrations{Name: "policy", FS: files}
-}
+func Migrations() sqldb.Migrations { return sqldb.Migrations{Name: "policy", FS: migrations} }
 
 // Store reads, each method in one statement or a few that need not agree with each other.
 type Store struct{ db *sqldb.DB }
@@ -38,13 +31,9 @@ func (s *Store) InTx(ctx context.Context, f func(Tx) error) error {
 	return s.db.InTx(ctx, func(tx *sqldb.Tx) error { return f(Tx{tx}) })
 }
 
-// maxParams is how many parameters a statement has at most, nearly. It is well below sqldb.MaxParams: on SQLite the
-// time to bind them grows with the square of their number.
-const maxParams = 1000
-
-// chunks cuts rows for statements with so many parameters for each.
+// chunks cuts rows for statements with so many parameters for each, as many as one may have.
 func chunks[T any](rows []T, columns int) iter.Seq[[]T] {
-	return slices.Chunk(rows, maxParams/columns)
+	return slices.Chunk(rows, sqldb.MaxParams/columns)
 }
 
 // anyOf is the arguments for `IN` + sqldb.Values(1, len(ids)).
