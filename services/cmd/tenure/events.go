@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tenurehq/tenure/pkg/bus"
@@ -127,8 +126,6 @@ func factText(ev *eventv1.Event) string {
 		return fmt.Sprintf("%s: %s %s", f.GetActor(), f.GetAction(), f.GetObject())
 	case *eventv1.CheckpointSigned:
 		return fmt.Sprintf("checkpoint %d", f.GetSize())
-	case proto.Message:
-		return ev.GetSubject()
 	}
 	return ev.GetSubject()
 }
