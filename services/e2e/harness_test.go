@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -209,19 +211,32 @@ func tail(name string) string {
 	return string(content)
 }
 
+// nextPort is the port to try next. Ports are given out once in a process, and lie below those that the system gives to
+// outgoing connections by itself: one of these could take a port between its choice and the start of who listens there.
+var nextPort = func() *atomic.Int64 {
+	var port atomic.Int64
+	port.Store(10000 + rand.Int64N(8000))
+	return &port
+}()
+
 // freeAddresses are n loopback addresses on which nobody listened a moment ago.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
-	addresses := make([]string, n)
-	for i := range addresses {
-		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	var addresses []string
+	for range 2000 {
+		if len(addresses) == n {
+			return addresses
 		}
-		defer listener.Close()
-		addresses[i] = listener.Addr().String()
+		address := fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))
+		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address)
+		if err != nil {
+			continue // somebody's
+		}
+		_ = listener.Close()
+		addresses = append(addresses, address)
 	}
-	return addresses
+	t.Fatalf("no %d free ports", n)
+	return nil
 }
 
 // write makes a file that only its owner reads, with the folders above it.
