@@ -27,7 +27,8 @@ import (
 const (
 	dsnVariable = "TENURE_TEST_POSTGRES"
 	// A machine that runs many test processes at once starts slowly.
-	startTime = 90 * time.Second
+	startTime     = 90 * time.Second
+	startAttempts = 3
 )
 
 // server is a PostgreSQL server that takes a superuser.
@@ -111,21 +112,43 @@ done
 cd / && rm -rf "$dir"
 `
 
-// startServer makes and starts a server of its own in a temporary folder.
+// Server is a server of its own for a program that is no test, such as a benchmark.
+type Server struct{ s *server }
+
+// Start starts a server with settings like "fsync=on". It ends with Stop, or with the process.
+func Start(ctx context.Context, settings ...string) (*Server, error) {
+	s, err := startServer(ctx, settings)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{s}, nil
+}
+
+// DSN is the superuser's, of a database.
+func (s *Server) DSN(database string) string { return s.s.tcp(database) }
+
+// Stop ends the server, and those who are still connected to it.
+func (s *Server) Stop() { s.s.stop() }
+
+// startServer makes and starts a server of its own in a temporary folder, on another port if somebody was faster.
 func startServer(ctx context.Context, settings []string) (*server, error) {
 	bin, err := binaries(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "tenure-pg-")
-	if err != nil {
-		return nil, err
+	for attempt := 1; ; attempt++ {
+		dir, err := os.MkdirTemp("", "tenure-pg-")
+		if err != nil {
+			return nil, err
+		}
+		s, err := startIn(ctx, bin, dir, settings)
+		if err == nil {
+			return s, nil
+		}
+		if err = errors.Join(err, os.RemoveAll(dir)); !errors.Is(err, errEnded) || attempt == startAttempts {
+			return nil, err
+		}
 	}
-	s, err := startIn(ctx, bin, dir, settings)
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return s, nil
 }
 
 func startIn(ctx context.Context, bin, dir string, settings []string) (*server, error) {
@@ -183,6 +206,9 @@ func startIn(ctx context.Context, bin, dir string, settings []string) (*server, 
 	return s, nil
 }
 
+// errEnded is mostly said of a port that was taken between its choice and the start.
+var errEnded = errors.New("postgres ended at once")
+
 func (s *server) stop() {
 	_ = s.release.Close()
 	_ = s.keeper.Wait()
@@ -197,7 +223,7 @@ func (s *server) awaitReady(ctx context.Context, dir string) error {
 			return conn.Close(ctx)
 		}
 		if isFile(filepath.Join(dir, "ended")) {
-			return errors.New("postgres ended at once")
+			return errEnded
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):

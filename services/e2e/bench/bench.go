@@ -55,7 +55,7 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 		return nil, errors.Join(fmt.Errorf("build tenure: %w\n%s", err, out), b.close())
 	}
 	if slices.Contains(b.names(), enginePostgres) {
-		if b.pg, err = startPostgres(ctx, filepath.Join(b.work, "postgres")); err != nil {
+		if b.pg, err = startPostgres(ctx); err != nil {
 			return nil, errors.Join(err, b.close())
 		}
 	}
@@ -75,7 +75,7 @@ func (b *bench) close() error {
 		}
 	}
 	if b.pg != nil {
-		errs = append(errs, b.pg.stop())
+		b.pg.server.Stop()
 	}
 	if b.dir == "" {
 		errs = append(errs, os.RemoveAll(b.work))

@@ -32,15 +32,11 @@ type child struct {
 
 // startChild starts a program; it gets a process group of its own, so that a Ctrl-C in the terminal reaches only the
 // bench.
-func startChild(as *syscall.SysProcAttr, dir, log string, args ...string) (*child, error) {
+func startChild(dir, log string, args ...string) (*child, error) {
 	c := &child{log: log}
 	// Not CommandContext: it is stopped in order, after those who use it.
 	c.keeper = exec.Command("/bin/sh", append([]string{"-c", keeper, "sh", log}, args...)...) //nolint:gosec,noctx // see above
-	if as == nil {
-		as = &syscall.SysProcAttr{}
-	}
-	as.Setpgid = true
-	c.keeper.Dir, c.keeper.SysProcAttr = dir, as
+	c.keeper.Dir, c.keeper.SysProcAttr = dir, &syscall.SysProcAttr{Setpgid: true}
 	var err error
 	if c.stop, err = c.keeper.StdinPipe(); err != nil {
 		return nil, err

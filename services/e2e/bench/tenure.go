@@ -62,7 +62,7 @@ func startTenure(ctx context.Context, binary, dir, engine string, pg *postgres, 
 		}
 	} else {
 		var err error
-		if t.child, err = startChild(nil, dir, filepath.Join(dir, "log"), binary, "serve", "-c", file); err != nil {
+		if t.child, err = startChild(dir, filepath.Join(dir, "log"), binary, "serve", "-c", file); err != nil {
 			return nil, err
 		}
 	}
@@ -236,7 +236,7 @@ func (t *tenure) restart(ctx context.Context, binary string) (counts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.child, err = startChild(nil, t.dir, filepath.Join(t.dir, "log"), binary, "serve", "-c", filepath.Join(t.dir, "tenure.yaml")); err != nil {
+	if t.child, err = startChild(t.dir, filepath.Join(t.dir, "log"), binary, "serve", "-c", filepath.Join(t.dir, "tenure.yaml")); err != nil {
 		return nil, err
 	}
 	return found, t.await(ctx)
