@@ -59,7 +59,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	server, err := rpc.Listen(rpc.Config{
 		Listen: cfg.Listen, TLS: cfg.TLS, Operators: cfg.Operators, Door: rpc.Door(deps.Peers),
-	}, deps.Log.Named("console"))
+	}, deps.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ var callees = []string{"ingest", "policy", "provision", "audit"}
 
 // Process is one process while it is being built, and then while it runs. Not for concurrent use before Run.
 type Process struct {
+	name     string
 	settings *settings.Settings
 	tel      *telemetry.Telemetry
 	server   *bus.Server
@@ -49,14 +50,19 @@ func Start(ctx context.Context, name string, s *settings.Settings) (*Process, er
 		return nil, err
 	}
 	return &Process{
-		settings: s, tel: tel,
+		name: name, settings: s, tel: tel,
 		services: map[string]func(grpc.ServiceRegistrar){}, peers: map[[2]string]*later{},
 		infra: []run.Task{tel.Serve},
 	}, nil
 }
 
-// Log is the process's log.
-func (p *Process) Log() *zap.Logger { return p.tel.Log }
+// log is a service's, named once: a process that is one service bears its name already.
+func (p *Process) log(service string) *zap.Logger {
+	if p.name == service {
+		return p.tel.Log
+	}
+	return p.tel.Log.Named(service)
+}
 
 // Close closes what was opened, the last first. It is called after Run, or instead of it.
 func (p *Process) Close() error {
@@ -207,7 +213,7 @@ func (p *Process) listen() error {
 		for _, callee := range callees {
 			peers[callee] = p.peer(callee, "console")
 		}
-		door, err := console.New(console.Config{Listen: address, TLS: tls, Operators: p.settings.Callers()}, console.Deps{Peers: peers, Log: p.tel.Log})
+		door, err := console.New(console.Config{Listen: address, TLS: tls, Operators: p.settings.Callers()}, console.Deps{Peers: peers, Log: p.log("console")})
 		if err != nil {
 			return err
 		}

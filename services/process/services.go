@@ -34,7 +34,7 @@ func (p *Process) Ingest(ctx context.Context) error {
 		return err
 	}
 	service, err := ingest.New(cfg, ingest.Deps{
-		DB: db, Bus: events, Recorded: p.recorded("ingest"), Log: p.tel.Log.Named("ingest"), Registry: p.tel.Registry, Now: time.Now,
+		DB: db, Bus: events, Recorded: p.recorded("ingest"), Log: p.log("ingest"), Registry: p.tel.Registry, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (p *Process) Policy(ctx context.Context) error {
 	}
 	service, err := policy.New(cfg, policy.Deps{
 		DB: db, Bus: events, People: peoplev1.NewPeopleServiceClient(p.peer("ingest", "policy")),
-		Recorded: p.recorded("policy"), Log: p.tel.Log.Named("policy"), Registry: p.tel.Registry, Now: time.Now,
+		Recorded: p.recorded("policy"), Log: p.log("policy"), Registry: p.tel.Registry, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 	}
 	service, err := provision.New(cfg, provision.Deps{
 		DBs: dbs, Bus: events, Access: accessv1.NewAccessServiceClient(p.peer("policy", "provision")), Connectors: clients,
-		Recorded: p.recorded("provision"), Log: p.tel.Log.Named("provision"), Registry: p.tel.Registry, Now: time.Now,
+		Recorded: p.recorded("provision"), Log: p.log("provision"), Registry: p.tel.Registry, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -143,7 +143,7 @@ func (p *Process) Audit(ctx context.Context) error {
 		origins["provision/"+app.Name] = eventv1.NewEventLogClient(p.peer("provision", "audit"))
 	}
 	service, err := audit.New(p.settings.AuditLog(), audit.Deps{
-		DB: db, Bus: events, Origins: origins, Log: p.tel.Log.Named("audit"), Registry: p.tel.Registry, Now: time.Now,
+		DB: db, Bus: events, Origins: origins, Log: p.log("audit"), Registry: p.tel.Registry, Now: time.Now,
 	})
 	if err != nil {
 		return err

@@ -72,7 +72,6 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	deps.Log = deps.Log.Named("provision")
 	s := &Service{deps: deps}
 	metrics := worker.NewMetrics(deps.Registry)
 	for _, a := range cfg.Applications {
