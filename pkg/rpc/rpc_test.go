@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -342,13 +343,25 @@ func TestCallsWaitForAPeerToComeBack(t *testing.T) {
 	stop()
 	answered := make(chan error, 1)
 	go func() { answered <- find(t.Context(), client, "ann") }()
-	again, err := rpc.Listen(rpc.Config{Listen: address, Operators: operators()}, log, service.register)
-	if err != nil {
-		t.Skipf("the port was taken meanwhile: %v", err)
-	}
-	serve(t, again.Serve)
+	serve(t, listenAgain(t, rpc.Config{Listen: address, Operators: operators()}, log, service.register).Serve)
 	if err := <-answered; err != nil {
 		t.Errorf("a patient call failed while the peer restarted: %v", err)
+	}
+}
+
+// listenAgain takes an address that was ours; somebody's outgoing connection may have it for a moment.
+func listenAgain(t *testing.T, cfg rpc.Config, log *zap.Logger, register func(grpc.ServiceRegistrar)) *rpc.Server {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
+		server, err := rpc.Listen(cfg, log, register)
+		if err == nil {
+			return server
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the address does not come back: %v", err)
+		}
 	}
 }
 
