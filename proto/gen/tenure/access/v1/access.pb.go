@@ -44,6 +44,8 @@ type Desired struct {
 	EventId       string                 `protobuf:"bytes,13,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`                   // of the Access event that announced this generation
 	CorrelationId string                 `protobuf:"bytes,14,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"` // of that event; empty when unknown
 	Since         *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=since,proto3" json:"since,omitempty"`                                      // when the fact that led to it was committed (ingest's clock), for latency figures
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`                   // when the person's access ended by HR's or an operator's word; unset: they are employed
+	EndKnownAt    *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=end_known_at,json=endKnownAt,proto3" json:"end_known_at,omitempty"`        // when that word was committed; may be before ended_at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,6 +181,20 @@ func (x *Desired) GetCorrelationId() string {
 func (x *Desired) GetSince() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Since
+	}
+	return nil
+}
+
+func (x *Desired) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *Desired) GetEndKnownAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndKnownAt
 	}
 	return nil
 }
@@ -1824,7 +1840,7 @@ var File_tenure_access_v1_access_proto protoreflect.FileDescriptor
 
 const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtenure/access/v1/access.proto\x12\x10tenure.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tenure/auth/v1/auth.proto\x1a\x1btenure/event/v1/event.proto\"\x92\x05\n" +
+	"\x1dtenure/access/v1/access.proto\x12\x10tenure.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tenure/auth/v1/auth.proto\x1a\x1btenure/event/v1/event.proto\"\x87\x06\n" +
 	"\aDesired\x12\x1b\n" +
 	"\tperson_id\x18\x01 \x01(\tR\bpersonId\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x1e\n" +
@@ -1844,7 +1860,10 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"decided_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12\x19\n" +
 	"\bevent_id\x18\r \x01(\tR\aeventId\x12%\n" +
 	"\x0ecorrelation_id\x18\x0e \x01(\tR\rcorrelationId\x120\n" +
-	"\x05since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x1a:\n" +
+	"\x05since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x125\n" +
+	"\bended_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12<\n" +
+	"\fend_known_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"endKnownAt\x1a:\n" +
 	"\fAccountEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
@@ -2037,49 +2056,51 @@ var file_tenure_access_v1_access_proto_depIdxs = []int32{
 	29, // 2: tenure.access.v1.Desired.lane:type_name -> tenure.event.v1.Lane
 	30, // 3: tenure.access.v1.Desired.decided_at:type_name -> google.protobuf.Timestamp
 	30, // 4: tenure.access.v1.Desired.since:type_name -> google.protobuf.Timestamp
-	0,  // 5: tenure.access.v1.GetDesiredResponse.desired:type_name -> tenure.access.v1.Desired
-	26, // 6: tenure.access.v1.GenerationsResponse.pairs:type_name -> tenure.access.v1.GenerationsResponse.Pair
-	0,  // 7: tenure.access.v1.DesiredWithReasons.desired:type_name -> tenure.access.v1.Desired
-	5,  // 8: tenure.access.v1.DesiredWithReasons.reasons:type_name -> tenure.access.v1.Reason
-	6,  // 9: tenure.access.v1.ShowAccessResponse.applications:type_name -> tenure.access.v1.DesiredWithReasons
-	9,  // 10: tenure.access.v1.ShowAccessResponse.errors:type_name -> tenure.access.v1.RuleError
-	5,  // 11: tenure.access.v1.RoleVerdict.reason:type_name -> tenure.access.v1.Reason
-	30, // 12: tenure.access.v1.Decision.at:type_name -> google.protobuf.Timestamp
-	28, // 13: tenure.access.v1.Decision.state:type_name -> tenure.event.v1.AccessState
-	0,  // 14: tenure.access.v1.ExplainResponse.desired:type_name -> tenure.access.v1.Desired
-	11, // 15: tenure.access.v1.ExplainResponse.verdicts:type_name -> tenure.access.v1.RoleVerdict
-	12, // 16: tenure.access.v1.ExplainResponse.history:type_name -> tenure.access.v1.Decision
-	27, // 17: tenure.access.v1.WhoResponse.holders:type_name -> tenure.access.v1.WhoResponse.Holder
-	16, // 18: tenure.access.v1.DiffModelRequest.files:type_name -> tenure.access.v1.ModelFile
-	19, // 19: tenure.access.v1.PersonDiff.gains:type_name -> tenure.access.v1.EntitlementRef
-	19, // 20: tenure.access.v1.PersonDiff.loses:type_name -> tenure.access.v1.EntitlementRef
-	18, // 21: tenure.access.v1.DiffModelResponse.diffs:type_name -> tenure.access.v1.PersonDiff
-	16, // 22: tenure.access.v1.ApplyModelRequest.files:type_name -> tenure.access.v1.ModelFile
-	30, // 23: tenure.access.v1.ShowModelResponse.applied_at:type_name -> google.protobuf.Timestamp
-	16, // 24: tenure.access.v1.ShowModelResponse.files:type_name -> tenure.access.v1.ModelFile
-	29, // 25: tenure.access.v1.GenerationsResponse.Pair.lane:type_name -> tenure.event.v1.Lane
-	28, // 26: tenure.access.v1.WhoResponse.Holder.state:type_name -> tenure.event.v1.AccessState
-	1,  // 27: tenure.access.v1.AccessService.GetDesired:input_type -> tenure.access.v1.GetDesiredRequest
-	3,  // 28: tenure.access.v1.AccessService.Generations:input_type -> tenure.access.v1.GenerationsRequest
-	7,  // 29: tenure.access.v1.AccessService.ShowAccess:input_type -> tenure.access.v1.ShowAccessRequest
-	10, // 30: tenure.access.v1.AccessService.Explain:input_type -> tenure.access.v1.ExplainRequest
-	14, // 31: tenure.access.v1.AccessService.Who:input_type -> tenure.access.v1.WhoRequest
-	17, // 32: tenure.access.v1.AccessService.DiffModel:input_type -> tenure.access.v1.DiffModelRequest
-	21, // 33: tenure.access.v1.AccessService.ApplyModel:input_type -> tenure.access.v1.ApplyModelRequest
-	23, // 34: tenure.access.v1.AccessService.ShowModel:input_type -> tenure.access.v1.ShowModelRequest
-	2,  // 35: tenure.access.v1.AccessService.GetDesired:output_type -> tenure.access.v1.GetDesiredResponse
-	4,  // 36: tenure.access.v1.AccessService.Generations:output_type -> tenure.access.v1.GenerationsResponse
-	8,  // 37: tenure.access.v1.AccessService.ShowAccess:output_type -> tenure.access.v1.ShowAccessResponse
-	13, // 38: tenure.access.v1.AccessService.Explain:output_type -> tenure.access.v1.ExplainResponse
-	15, // 39: tenure.access.v1.AccessService.Who:output_type -> tenure.access.v1.WhoResponse
-	20, // 40: tenure.access.v1.AccessService.DiffModel:output_type -> tenure.access.v1.DiffModelResponse
-	22, // 41: tenure.access.v1.AccessService.ApplyModel:output_type -> tenure.access.v1.ApplyModelResponse
-	24, // 42: tenure.access.v1.AccessService.ShowModel:output_type -> tenure.access.v1.ShowModelResponse
-	35, // [35:43] is the sub-list for method output_type
-	27, // [27:35] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	30, // 5: tenure.access.v1.Desired.ended_at:type_name -> google.protobuf.Timestamp
+	30, // 6: tenure.access.v1.Desired.end_known_at:type_name -> google.protobuf.Timestamp
+	0,  // 7: tenure.access.v1.GetDesiredResponse.desired:type_name -> tenure.access.v1.Desired
+	26, // 8: tenure.access.v1.GenerationsResponse.pairs:type_name -> tenure.access.v1.GenerationsResponse.Pair
+	0,  // 9: tenure.access.v1.DesiredWithReasons.desired:type_name -> tenure.access.v1.Desired
+	5,  // 10: tenure.access.v1.DesiredWithReasons.reasons:type_name -> tenure.access.v1.Reason
+	6,  // 11: tenure.access.v1.ShowAccessResponse.applications:type_name -> tenure.access.v1.DesiredWithReasons
+	9,  // 12: tenure.access.v1.ShowAccessResponse.errors:type_name -> tenure.access.v1.RuleError
+	5,  // 13: tenure.access.v1.RoleVerdict.reason:type_name -> tenure.access.v1.Reason
+	30, // 14: tenure.access.v1.Decision.at:type_name -> google.protobuf.Timestamp
+	28, // 15: tenure.access.v1.Decision.state:type_name -> tenure.event.v1.AccessState
+	0,  // 16: tenure.access.v1.ExplainResponse.desired:type_name -> tenure.access.v1.Desired
+	11, // 17: tenure.access.v1.ExplainResponse.verdicts:type_name -> tenure.access.v1.RoleVerdict
+	12, // 18: tenure.access.v1.ExplainResponse.history:type_name -> tenure.access.v1.Decision
+	27, // 19: tenure.access.v1.WhoResponse.holders:type_name -> tenure.access.v1.WhoResponse.Holder
+	16, // 20: tenure.access.v1.DiffModelRequest.files:type_name -> tenure.access.v1.ModelFile
+	19, // 21: tenure.access.v1.PersonDiff.gains:type_name -> tenure.access.v1.EntitlementRef
+	19, // 22: tenure.access.v1.PersonDiff.loses:type_name -> tenure.access.v1.EntitlementRef
+	18, // 23: tenure.access.v1.DiffModelResponse.diffs:type_name -> tenure.access.v1.PersonDiff
+	16, // 24: tenure.access.v1.ApplyModelRequest.files:type_name -> tenure.access.v1.ModelFile
+	30, // 25: tenure.access.v1.ShowModelResponse.applied_at:type_name -> google.protobuf.Timestamp
+	16, // 26: tenure.access.v1.ShowModelResponse.files:type_name -> tenure.access.v1.ModelFile
+	29, // 27: tenure.access.v1.GenerationsResponse.Pair.lane:type_name -> tenure.event.v1.Lane
+	28, // 28: tenure.access.v1.WhoResponse.Holder.state:type_name -> tenure.event.v1.AccessState
+	1,  // 29: tenure.access.v1.AccessService.GetDesired:input_type -> tenure.access.v1.GetDesiredRequest
+	3,  // 30: tenure.access.v1.AccessService.Generations:input_type -> tenure.access.v1.GenerationsRequest
+	7,  // 31: tenure.access.v1.AccessService.ShowAccess:input_type -> tenure.access.v1.ShowAccessRequest
+	10, // 32: tenure.access.v1.AccessService.Explain:input_type -> tenure.access.v1.ExplainRequest
+	14, // 33: tenure.access.v1.AccessService.Who:input_type -> tenure.access.v1.WhoRequest
+	17, // 34: tenure.access.v1.AccessService.DiffModel:input_type -> tenure.access.v1.DiffModelRequest
+	21, // 35: tenure.access.v1.AccessService.ApplyModel:input_type -> tenure.access.v1.ApplyModelRequest
+	23, // 36: tenure.access.v1.AccessService.ShowModel:input_type -> tenure.access.v1.ShowModelRequest
+	2,  // 37: tenure.access.v1.AccessService.GetDesired:output_type -> tenure.access.v1.GetDesiredResponse
+	4,  // 38: tenure.access.v1.AccessService.Generations:output_type -> tenure.access.v1.GenerationsResponse
+	8,  // 39: tenure.access.v1.AccessService.ShowAccess:output_type -> tenure.access.v1.ShowAccessResponse
+	13, // 40: tenure.access.v1.AccessService.Explain:output_type -> tenure.access.v1.ExplainResponse
+	15, // 41: tenure.access.v1.AccessService.Who:output_type -> tenure.access.v1.WhoResponse
+	20, // 42: tenure.access.v1.AccessService.DiffModel:output_type -> tenure.access.v1.DiffModelResponse
+	22, // 43: tenure.access.v1.AccessService.ApplyModel:output_type -> tenure.access.v1.ApplyModelResponse
+	24, // 44: tenure.access.v1.AccessService.ShowModel:output_type -> tenure.access.v1.ShowModelResponse
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_tenure_access_v1_access_proto_init() }

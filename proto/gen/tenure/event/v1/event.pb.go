@@ -514,6 +514,7 @@ type Lifecycle struct {
 	Backdated     bool                   `protobuf:"varint,10,opt,name=backdated,proto3" json:"backdated,omitempty"`                      // effective before it was known
 	Actor         string                 `protobuf:"bytes,11,opt,name=actor,proto3" json:"actor,omitempty"`                               // source:<name>, operator:<name> or service:ingest (time)
 	Commitment    []byte                 `protobuf:"bytes,12,opt,name=commitment,proto3" json:"commitment,omitempty"`                     // SHA-256 over the facts, kept with its nonce by ingest
+	Signature     []byte                 `protobuf:"bytes,13,opt,name=signature,proto3" json:"signature,omitempty"`                       // of cut and lift only: Ed25519 by ingest over this message without the signature, so that a worker
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +629,13 @@ func (x *Lifecycle) GetActor() string {
 func (x *Lifecycle) GetCommitment() []byte {
 	if x != nil {
 		return x.Commitment
+	}
+	return nil
+}
+
+func (x *Lifecycle) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -1632,7 +1640,7 @@ const file_tenure_event_v1_event_proto_rawDesc = "" +
 	"\fcausation_id\x18\b \x01(\tR\vcausationId\x12 \n" +
 	"\vtraceparent\x18\t \x01(\tR\vtraceparent\x12\x12\n" +
 	"\x04data\x18\n" +
-	" \x01(\fR\x04data\"\xb4\x03\n" +
+	" \x01(\fR\x04data\"\xd2\x03\n" +
 	"\tLifecycle\x12\x1b\n" +
 	"\tperson_id\x18\x01 \x01(\tR\bpersonId\x12%\n" +
 	"\x0eperson_version\x18\x02 \x01(\x04R\rpersonVersion\x122\n" +
@@ -1649,7 +1657,8 @@ const file_tenure_event_v1_event_proto_rawDesc = "" +
 	"\x05actor\x18\v \x01(\tR\x05actor\x12\x1e\n" +
 	"\n" +
 	"commitment\x18\f \x01(\fR\n" +
-	"commitment\"\xe5\x02\n" +
+	"commitment\x12\x1c\n" +
+	"\tsignature\x18\r \x01(\fR\tsignature\"\xe5\x02\n" +
 	"\x06Access\x12\x1b\n" +
 	"\tperson_id\x18\x01 \x01(\tR\bpersonId\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x1e\n" +

@@ -81,6 +81,58 @@ func (PersonStatus) EnumDescriptor() ([]byte, []int) {
 	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{0}
 }
 
+type PeopleFindingKind int32
+
+const (
+	PeopleFindingKind_PEOPLE_FINDING_KIND_UNSPECIFIED PeopleFindingKind = 0
+	PeopleFindingKind_PEOPLE_FINDING_KIND_LOOK_ALIKE  PeopleFindingKind = 1 // two people who may be one human being
+	PeopleFindingKind_PEOPLE_FINDING_KIND_ABSENT      PeopleFindingKind = 2 // employed here, and not in the source's newest roster
+	PeopleFindingKind_PEOPLE_FINDING_KIND_STALE       PeopleFindingKind = 3 // a source has not sent a roster for longer than its contract allows
+)
+
+// Enum value maps for PeopleFindingKind.
+var (
+	PeopleFindingKind_name = map[int32]string{
+		0: "PEOPLE_FINDING_KIND_UNSPECIFIED",
+		1: "PEOPLE_FINDING_KIND_LOOK_ALIKE",
+		2: "PEOPLE_FINDING_KIND_ABSENT",
+		3: "PEOPLE_FINDING_KIND_STALE",
+	}
+	PeopleFindingKind_value = map[string]int32{
+		"PEOPLE_FINDING_KIND_UNSPECIFIED": 0,
+		"PEOPLE_FINDING_KIND_LOOK_ALIKE":  1,
+		"PEOPLE_FINDING_KIND_ABSENT":      2,
+		"PEOPLE_FINDING_KIND_STALE":       3,
+	}
+)
+
+func (x PeopleFindingKind) Enum() *PeopleFindingKind {
+	p := new(PeopleFindingKind)
+	*p = x
+	return p
+}
+
+func (x PeopleFindingKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PeopleFindingKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tenure_people_v1_people_proto_enumTypes[1].Descriptor()
+}
+
+func (PeopleFindingKind) Type() protoreflect.EnumType {
+	return &file_tenure_people_v1_people_proto_enumTypes[1]
+}
+
+func (x PeopleFindingKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PeopleFindingKind.Descriptor instead.
+func (PeopleFindingKind) EnumDescriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{1}
+}
+
 // Record is what a source says about an employment: the whole of it, not a difference.
 type Record struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -100,6 +152,7 @@ type Record struct {
 	EndDate           string                 `protobuf:"bytes,14,opt,name=end_date,json=endDate,proto3" json:"end_date,omitempty"`                   // the last day with access; empty: none
 	EffectiveDate     string                 `protobuf:"bytes,15,opt,name=effective_date,json=effectiveDate,proto3" json:"effective_date,omitempty"` // empty: when the record was made
 	Attributes        map[string]string      `protobuf:"bytes,16,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	PersonKey         string                 `protobuf:"bytes,17,opt,name=person_key,json=personKey,proto3" json:"person_key,omitempty"` // HR's own number of the human being; joins employments; empty: unknown
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -246,13 +299,22 @@ func (x *Record) GetAttributes() map[string]string {
 	return nil
 }
 
+func (x *Record) GetPersonKey() string {
+	if x != nil {
+		return x.PersonKey
+	}
+	return ""
+}
+
 // Employment is one (source, external id) of a person.
 type Employment struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	ExternalId    string                 `protobuf:"bytes,2,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
 	Status        PersonStatus           `protobuf:"varint,3,opt,name=status,proto3,enum=tenure.people.v1.PersonStatus" json:"status,omitempty"`
-	Record        *Record                `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"` // the record that holds now
+	Record        *Record                `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`                        // the record that holds now
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"` // start of its latest run, when known
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`       // the instant it ended, when terminated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +377,20 @@ func (x *Employment) GetRecord() *Record {
 	return nil
 }
 
+func (x *Employment) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *Employment) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
 // Person as known now.
 type Person struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -324,9 +400,12 @@ type Person struct {
 	Status        PersonStatus           `protobuf:"varint,4,opt,name=status,proto3,enum=tenure.people.v1.PersonStatus" json:"status,omitempty"`
 	Record        *Record                `protobuf:"bytes,5,opt,name=record,proto3" json:"record,omitempty"` // of the employment that counts most
 	Employments   []*Employment          `protobuf:"bytes,6,rep,name=employments,proto3" json:"employments,omitempty"`
-	NextDue       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_due,json=nextDue,proto3" json:"next_due,omitempty"`       // when time alone will change something; unset: never
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"` // start of the current employment, when known
-	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`       // the instant access ended, for a terminated person
+	NextDue       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_due,json=nextDue,proto3" json:"next_due,omitempty"`             // when time alone will change something; unset: never
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`       // start of the current employment, when known
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`             // the instant access ended, for a terminated person
+	EndKnownAt    *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=end_known_at,json=endKnownAt,proto3" json:"end_known_at,omitempty"` // when the word that ended it, or a cut, was committed; may be before ended_at
+	Cut           *Cut                   `protobuf:"bytes,11,opt,name=cut,proto3" json:"cut,omitempty"`                                   // unset: not cut. A cut person has nothing, whatever the status
+	MergedInto    string                 `protobuf:"bytes,12,opt,name=merged_into,json=mergedInto,proto3" json:"merged_into,omitempty"`   // id of the person who this one turned out to be; empty: nobody
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +503,104 @@ func (x *Person) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Person) GetEndKnownAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndKnownAt
+	}
+	return nil
+}
+
+func (x *Person) GetCut() *Cut {
+	if x != nil {
+		return x.Cut
+	}
+	return nil
+}
+
+func (x *Person) GetMergedInto() string {
+	if x != nil {
+		return x.MergedInto
+	}
+	return ""
+}
+
+// Cut is an operator's order that a person has nothing.
+type Cut struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`   // operator:<name>
+	Second        string                 `protobuf:"bytes,3,opt,name=second,proto3" json:"second,omitempty"` // the second operator, where one was needed
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	PersonVersion uint64                 `protobuf:"varint,5,opt,name=person_version,json=personVersion,proto3" json:"person_version,omitempty"` // the version that it raised the person to: older decisions count as nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cut) Reset() {
+	*x = Cut{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cut) ProtoMessage() {}
+
+func (x *Cut) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cut.ProtoReflect.Descriptor instead.
+func (*Cut) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Cut) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Cut) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Cut) GetSecond() string {
+	if x != nil {
+		return x.Second
+	}
+	return ""
+}
+
+func (x *Cut) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Cut) GetPersonVersion() uint64 {
+	if x != nil {
+		return x.PersonVersion
+	}
+	return 0
+}
+
 type GetPeopleRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // at most 1000
@@ -433,7 +610,7 @@ type GetPeopleRequest struct {
 
 func (x *GetPeopleRequest) Reset() {
 	*x = GetPeopleRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[3]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +622,7 @@ func (x *GetPeopleRequest) String() string {
 func (*GetPeopleRequest) ProtoMessage() {}
 
 func (x *GetPeopleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[3]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +635,7 @@ func (x *GetPeopleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeopleRequest.ProtoReflect.Descriptor instead.
 func (*GetPeopleRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{3}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetPeopleRequest) GetIds() []string {
@@ -477,7 +654,7 @@ type GetPeopleResponse struct {
 
 func (x *GetPeopleResponse) Reset() {
 	*x = GetPeopleResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[4]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -489,7 +666,7 @@ func (x *GetPeopleResponse) String() string {
 func (*GetPeopleResponse) ProtoMessage() {}
 
 func (x *GetPeopleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[4]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -502,7 +679,7 @@ func (x *GetPeopleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPeopleResponse.ProtoReflect.Descriptor instead.
 func (*GetPeopleResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{4}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetPeopleResponse) GetPeople() []*Person {
@@ -520,7 +697,7 @@ type VersionsRequest struct {
 
 func (x *VersionsRequest) Reset() {
 	*x = VersionsRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[5]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +709,7 @@ func (x *VersionsRequest) String() string {
 func (*VersionsRequest) ProtoMessage() {}
 
 func (x *VersionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[5]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +722,7 @@ func (x *VersionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionsRequest.ProtoReflect.Descriptor instead.
 func (*VersionsRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{5}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{6}
 }
 
 type VersionsResponse struct {
@@ -557,7 +734,7 @@ type VersionsResponse struct {
 
 func (x *VersionsResponse) Reset() {
 	*x = VersionsResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[6]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +746,7 @@ func (x *VersionsResponse) String() string {
 func (*VersionsResponse) ProtoMessage() {}
 
 func (x *VersionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[6]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +759,7 @@ func (x *VersionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionsResponse.ProtoReflect.Descriptor instead.
 func (*VersionsResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{6}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *VersionsResponse) GetPairs() []*VersionsResponse_Pair {
@@ -603,7 +780,7 @@ type ListPeopleRequest struct {
 
 func (x *ListPeopleRequest) Reset() {
 	*x = ListPeopleRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[7]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +792,7 @@ func (x *ListPeopleRequest) String() string {
 func (*ListPeopleRequest) ProtoMessage() {}
 
 func (x *ListPeopleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[7]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +805,7 @@ func (x *ListPeopleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeopleRequest.ProtoReflect.Descriptor instead.
 func (*ListPeopleRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{7}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPeopleRequest) GetStatus() PersonStatus {
@@ -661,7 +838,7 @@ type ListPeopleResponse struct {
 
 func (x *ListPeopleResponse) Reset() {
 	*x = ListPeopleResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[8]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +850,7 @@ func (x *ListPeopleResponse) String() string {
 func (*ListPeopleResponse) ProtoMessage() {}
 
 func (x *ListPeopleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[8]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +863,7 @@ func (x *ListPeopleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPeopleResponse.ProtoReflect.Descriptor instead.
 func (*ListPeopleResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{8}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListPeopleResponse) GetPeople() []*Person {
@@ -705,7 +882,7 @@ type FindPersonRequest struct {
 
 func (x *FindPersonRequest) Reset() {
 	*x = FindPersonRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[9]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +894,7 @@ func (x *FindPersonRequest) String() string {
 func (*FindPersonRequest) ProtoMessage() {}
 
 func (x *FindPersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[9]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +907,7 @@ func (x *FindPersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPersonRequest.ProtoReflect.Descriptor instead.
 func (*FindPersonRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{9}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FindPersonRequest) GetRef() string {
@@ -749,7 +926,7 @@ type FindPersonResponse struct {
 
 func (x *FindPersonResponse) Reset() {
 	*x = FindPersonResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[10]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +938,7 @@ func (x *FindPersonResponse) String() string {
 func (*FindPersonResponse) ProtoMessage() {}
 
 func (x *FindPersonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[10]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +951,7 @@ func (x *FindPersonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindPersonResponse.ProtoReflect.Descriptor instead.
 func (*FindPersonResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{10}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FindPersonResponse) GetPerson() *Person {
@@ -802,7 +979,7 @@ type Fact struct {
 
 func (x *Fact) Reset() {
 	*x = Fact{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[11]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +991,7 @@ func (x *Fact) String() string {
 func (*Fact) ProtoMessage() {}
 
 func (x *Fact) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[11]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +1004,7 @@ func (x *Fact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fact.ProtoReflect.Descriptor instead.
 func (*Fact) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{11}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Fact) GetRecord() *Record {
@@ -906,7 +1083,7 @@ type Happening struct {
 
 func (x *Happening) Reset() {
 	*x = Happening{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[12]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1095,7 @@ func (x *Happening) String() string {
 func (*Happening) ProtoMessage() {}
 
 func (x *Happening) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[12]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1108,7 @@ func (x *Happening) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Happening.ProtoReflect.Descriptor instead.
 func (*Happening) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{12}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Happening) GetLifecycle() *v1.Lifecycle {
@@ -973,7 +1150,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[13]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1162,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[13]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1175,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{13}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Change) GetField() string {
@@ -1031,7 +1208,7 @@ type TimelineRequest struct {
 
 func (x *TimelineRequest) Reset() {
 	*x = TimelineRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[14]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1220,7 @@ func (x *TimelineRequest) String() string {
 func (*TimelineRequest) ProtoMessage() {}
 
 func (x *TimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[14]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1233,7 @@ func (x *TimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineRequest.ProtoReflect.Descriptor instead.
 func (*TimelineRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{14}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TimelineRequest) GetPersonId() string {
@@ -1077,7 +1254,7 @@ type TimelineResponse struct {
 
 func (x *TimelineResponse) Reset() {
 	*x = TimelineResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[15]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1266,7 @@ func (x *TimelineResponse) String() string {
 func (*TimelineResponse) ProtoMessage() {}
 
 func (x *TimelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[15]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1279,7 @@ func (x *TimelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineResponse.ProtoReflect.Descriptor instead.
 func (*TimelineResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{15}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TimelineResponse) GetPerson() *Person {
@@ -1136,7 +1313,7 @@ type SetPersonRequest struct {
 
 func (x *SetPersonRequest) Reset() {
 	*x = SetPersonRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[16]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1325,7 @@ func (x *SetPersonRequest) String() string {
 func (*SetPersonRequest) ProtoMessage() {}
 
 func (x *SetPersonRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[16]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1338,7 @@ func (x *SetPersonRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPersonRequest.ProtoReflect.Descriptor instead.
 func (*SetPersonRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{16}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetPersonRequest) GetRef() string {
@@ -1188,7 +1365,7 @@ type SetPersonResponse struct {
 
 func (x *SetPersonResponse) Reset() {
 	*x = SetPersonResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[17]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1377,7 @@ func (x *SetPersonResponse) String() string {
 func (*SetPersonResponse) ProtoMessage() {}
 
 func (x *SetPersonResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[17]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1390,7 @@ func (x *SetPersonResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPersonResponse.ProtoReflect.Descriptor instead.
 func (*SetPersonResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{17}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetPersonResponse) GetDeliveryId() string {
@@ -1236,13 +1413,14 @@ type SubmitRequest struct {
 	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                                    // the delivery's identity within the source; the same key and records again have no second effect
 	RecordsJson   []string               `protobuf:"bytes,3,rep,name=records_json,json=recordsJson,proto3" json:"records_json,omitempty"` // 1 to 1000 JSON objects in the form the source's mapping reads
 	SourceTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`    // when the records were made; unset: now
+	Roster        *Roster                `protobuf:"bytes,5,opt,name=roster,proto3" json:"roster,omitempty"`                              // set: the records are a part of everybody the source knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[18]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1432,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[18]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1445,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{18}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubmitRequest) GetSource() string {
@@ -1298,6 +1476,82 @@ func (x *SubmitRequest) GetSourceTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *SubmitRequest) GetRoster() *Roster {
+	if x != nil {
+		return x.Roster
+	}
+	return nil
+}
+
+// Roster says which part of which roster some records are.
+type Roster struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`      // the source's identity of the whole
+	Part          uint32                 `protobuf:"varint,2,opt,name=part,proto3" json:"part,omitempty"` // from 1
+	Parts         uint32                 `protobuf:"varint,3,opt,name=parts,proto3" json:"parts,omitempty"`
+	Total         uint64                 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"` // records in all parts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Roster) Reset() {
+	*x = Roster{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Roster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Roster) ProtoMessage() {}
+
+func (x *Roster) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Roster.ProtoReflect.Descriptor instead.
+func (*Roster) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Roster) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Roster) GetPart() uint32 {
+	if x != nil {
+		return x.Part
+	}
+	return 0
+}
+
+func (x *Roster) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *Roster) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type SubmitResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DeliveryId    string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
@@ -1308,7 +1562,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[19]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1574,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[19]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1587,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{19}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubmitResponse) GetDeliveryId() string {
@@ -1362,7 +1616,7 @@ type ItemResult struct {
 
 func (x *ItemResult) Reset() {
 	*x = ItemResult{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[20]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1628,7 @@ func (x *ItemResult) String() string {
 func (*ItemResult) ProtoMessage() {}
 
 func (x *ItemResult) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[20]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1641,7 @@ func (x *ItemResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ItemResult.ProtoReflect.Descriptor instead.
 func (*ItemResult) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{20}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ItemResult) GetItem() uint32 {
@@ -1434,7 +1688,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[21]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1700,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[21]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1713,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{21}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Delivery) GetId() string {
@@ -1529,7 +1783,7 @@ type ListDeliveriesRequest struct {
 
 func (x *ListDeliveriesRequest) Reset() {
 	*x = ListDeliveriesRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[22]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1795,7 @@ func (x *ListDeliveriesRequest) String() string {
 func (*ListDeliveriesRequest) ProtoMessage() {}
 
 func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[22]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1808,7 @@ func (x *ListDeliveriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesRequest.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{22}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListDeliveriesRequest) GetSource() string {
@@ -1587,7 +1841,7 @@ type ListDeliveriesResponse struct {
 
 func (x *ListDeliveriesResponse) Reset() {
 	*x = ListDeliveriesResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[23]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1853,7 @@ func (x *ListDeliveriesResponse) String() string {
 func (*ListDeliveriesResponse) ProtoMessage() {}
 
 func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[23]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1866,7 @@ func (x *ListDeliveriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeliveriesResponse.ProtoReflect.Descriptor instead.
 func (*ListDeliveriesResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{23}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListDeliveriesResponse) GetDeliveries() []*Delivery {
@@ -1631,7 +1885,7 @@ type ShowDeliveryRequest struct {
 
 func (x *ShowDeliveryRequest) Reset() {
 	*x = ShowDeliveryRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[24]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1897,7 @@ func (x *ShowDeliveryRequest) String() string {
 func (*ShowDeliveryRequest) ProtoMessage() {}
 
 func (x *ShowDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[24]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1910,7 @@ func (x *ShowDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*ShowDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{24}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ShowDeliveryRequest) GetId() string {
@@ -1677,7 +1931,7 @@ type ShowDeliveryResponse struct {
 
 func (x *ShowDeliveryResponse) Reset() {
 	*x = ShowDeliveryResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[25]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1943,7 @@ func (x *ShowDeliveryResponse) String() string {
 func (*ShowDeliveryResponse) ProtoMessage() {}
 
 func (x *ShowDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[25]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1956,7 @@ func (x *ShowDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*ShowDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{25}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ShowDeliveryResponse) GetDelivery() *Delivery {
@@ -1735,7 +1989,7 @@ type ReplayDeliveryRequest struct {
 
 func (x *ReplayDeliveryRequest) Reset() {
 	*x = ReplayDeliveryRequest{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[26]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +2001,7 @@ func (x *ReplayDeliveryRequest) String() string {
 func (*ReplayDeliveryRequest) ProtoMessage() {}
 
 func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[26]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +2014,7 @@ func (x *ReplayDeliveryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeliveryRequest.ProtoReflect.Descriptor instead.
 func (*ReplayDeliveryRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{26}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReplayDeliveryRequest) GetId() string {
@@ -1779,7 +2033,7 @@ type ReplayDeliveryResponse struct {
 
 func (x *ReplayDeliveryResponse) Reset() {
 	*x = ReplayDeliveryResponse{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[27]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2045,7 @@ func (x *ReplayDeliveryResponse) String() string {
 func (*ReplayDeliveryResponse) ProtoMessage() {}
 
 func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[27]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,12 +2058,971 @@ func (x *ReplayDeliveryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeliveryResponse.ProtoReflect.Descriptor instead.
 func (*ReplayDeliveryResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{27}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReplayDeliveryResponse) GetItems() []*ItemResult {
 	if x != nil {
 		return x.Items
+	}
+	return nil
+}
+
+type MergePeopleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Into          string                 `protobuf:"bytes,1,opt,name=into,proto3" json:"into,omitempty"` // references as FindPerson takes them
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergePeopleRequest) Reset() {
+	*x = MergePeopleRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergePeopleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergePeopleRequest) ProtoMessage() {}
+
+func (x *MergePeopleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergePeopleRequest.ProtoReflect.Descriptor instead.
+func (*MergePeopleRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *MergePeopleRequest) GetInto() string {
+	if x != nil {
+		return x.Into
+	}
+	return ""
+}
+
+func (x *MergePeopleRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type MergePeopleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Person        *Person                `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"` // into, after it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MergePeopleResponse) Reset() {
+	*x = MergePeopleResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MergePeopleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MergePeopleResponse) ProtoMessage() {}
+
+func (x *MergePeopleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MergePeopleResponse.ProtoReflect.Descriptor instead.
+func (*MergePeopleResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *MergePeopleResponse) GetPerson() *Person {
+	if x != nil {
+		return x.Person
+	}
+	return nil
+}
+
+type SplitPersonRequest struct {
+	state         protoimpl.MessageState    `protogen:"open.v1"`
+	Ref           string                    `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Employments   []*SplitPersonRequest_Key `protobuf:"bytes,2,rep,name=employments,proto3" json:"employments,omitempty"` // those that leave; at least one stays. Empty: FAILED_PRECONDITION lists them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitPersonRequest) Reset() {
+	*x = SplitPersonRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitPersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitPersonRequest) ProtoMessage() {}
+
+func (x *SplitPersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitPersonRequest.ProtoReflect.Descriptor instead.
+func (*SplitPersonRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SplitPersonRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *SplitPersonRequest) GetEmployments() []*SplitPersonRequest_Key {
+	if x != nil {
+		return x.Employments
+	}
+	return nil
+}
+
+type SplitPersonResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Person        *Person                `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"` // who stays
+	Split         *Person                `protobuf:"bytes,2,opt,name=split,proto3" json:"split,omitempty"`   // the new one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitPersonResponse) Reset() {
+	*x = SplitPersonResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitPersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitPersonResponse) ProtoMessage() {}
+
+func (x *SplitPersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitPersonResponse.ProtoReflect.Descriptor instead.
+func (*SplitPersonResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *SplitPersonResponse) GetPerson() *Person {
+	if x != nil {
+		return x.Person
+	}
+	return nil
+}
+
+func (x *SplitPersonResponse) GetSplit() *Person {
+	if x != nil {
+		return x.Split
+	}
+	return nil
+}
+
+type CutPersonRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // needed; for people's eyes, never on the bus
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutPersonRequest) Reset() {
+	*x = CutPersonRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutPersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutPersonRequest) ProtoMessage() {}
+
+func (x *CutPersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutPersonRequest.ProtoReflect.Descriptor instead.
+func (*CutPersonRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *CutPersonRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *CutPersonRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type CutPersonResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Person        *Person                `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"`
+	NeedsSecond   bool                   `protobuf:"varint,2,opt,name=needs_second,json=needsSecond,proto3" json:"needs_second,omitempty"` // nothing is cut yet: another operator has to order the same within the hour
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutPersonResponse) Reset() {
+	*x = CutPersonResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutPersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutPersonResponse) ProtoMessage() {}
+
+func (x *CutPersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutPersonResponse.ProtoReflect.Descriptor instead.
+func (*CutPersonResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CutPersonResponse) GetPerson() *Person {
+	if x != nil {
+		return x.Person
+	}
+	return nil
+}
+
+func (x *CutPersonResponse) GetNeedsSecond() bool {
+	if x != nil {
+		return x.NeedsSecond
+	}
+	return false
+}
+
+type LiftPersonRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           string                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiftPersonRequest) Reset() {
+	*x = LiftPersonRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiftPersonRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiftPersonRequest) ProtoMessage() {}
+
+func (x *LiftPersonRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiftPersonRequest.ProtoReflect.Descriptor instead.
+func (*LiftPersonRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *LiftPersonRequest) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *LiftPersonRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type LiftPersonResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Person        *Person                `protobuf:"bytes,1,opt,name=person,proto3" json:"person,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LiftPersonResponse) Reset() {
+	*x = LiftPersonResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LiftPersonResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LiftPersonResponse) ProtoMessage() {}
+
+func (x *LiftPersonResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LiftPersonResponse.ProtoReflect.Descriptor instead.
+func (*LiftPersonResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *LiftPersonResponse) GetPerson() *Person {
+	if x != nil {
+		return x.Person
+	}
+	return nil
+}
+
+type GetCutsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PersonIds     []string               `protobuf:"bytes,1,rep,name=person_ids,json=personIds,proto3" json:"person_ids,omitempty"` // at most 1000; empty: everybody who was ever cut
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCutsRequest) Reset() {
+	*x = GetCutsRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCutsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCutsRequest) ProtoMessage() {}
+
+func (x *GetCutsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCutsRequest.ProtoReflect.Descriptor instead.
+func (*GetCutsRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GetCutsRequest) GetPersonIds() []string {
+	if x != nil {
+		return x.PersonIds
+	}
+	return nil
+}
+
+type GetCutsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cuts          []*CutState            `protobuf:"bytes,1,rep,name=cuts,proto3" json:"cuts,omitempty"`
+	PublicKey     []byte                 `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // Ed25519, of the key that signs cut and lift events
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCutsResponse) Reset() {
+	*x = GetCutsResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCutsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCutsResponse) ProtoMessage() {}
+
+func (x *GetCutsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCutsResponse.ProtoReflect.Descriptor instead.
+func (*GetCutsResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *GetCutsResponse) GetCuts() []*CutState {
+	if x != nil {
+		return x.Cuts
+	}
+	return nil
+}
+
+func (x *GetCutsResponse) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+// CutState is where one person stands with cuts. People who were never cut have none.
+type CutState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PersonId      string                 `protobuf:"bytes,1,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	PersonVersion uint64                 `protobuf:"varint,2,opt,name=person_version,json=personVersion,proto3" json:"person_version,omitempty"` // the version that the newest cut or lift raised the person to
+	Cut           bool                   `protobuf:"varint,3,opt,name=cut,proto3" json:"cut,omitempty"`                                          // false: lifted
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutState) Reset() {
+	*x = CutState{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutState) ProtoMessage() {}
+
+func (x *CutState) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutState.ProtoReflect.Descriptor instead.
+func (*CutState) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CutState) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
+func (x *CutState) GetPersonVersion() uint64 {
+	if x != nil {
+		return x.PersonVersion
+	}
+	return 0
+}
+
+func (x *CutState) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+func (x *CutState) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// PeopleFinding is something that was noticed about people and waits for a person's eye. Nobody's access follows from it.
+type PeopleFinding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          PeopleFindingKind      `protobuf:"varint,1,opt,name=kind,proto3,enum=tenure.people.v1.PeopleFindingKind" json:"kind,omitempty"`
+	PersonId      string                 `protobuf:"bytes,2,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	OtherPersonId string                 `protobuf:"bytes,3,opt,name=other_person_id,json=otherPersonId,proto3" json:"other_person_id,omitempty"` // of a look-alike
+	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	ExternalId    string                 `protobuf:"bytes,5,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	Detail        string                 `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"` // what they have in common, or which roster; for people's eyes
+	Since         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeopleFinding) Reset() {
+	*x = PeopleFinding{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeopleFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeopleFinding) ProtoMessage() {}
+
+func (x *PeopleFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeopleFinding.ProtoReflect.Descriptor instead.
+func (*PeopleFinding) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PeopleFinding) GetKind() PeopleFindingKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PeopleFindingKind_PEOPLE_FINDING_KIND_UNSPECIFIED
+}
+
+func (x *PeopleFinding) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
+func (x *PeopleFinding) GetOtherPersonId() string {
+	if x != nil {
+		return x.OtherPersonId
+	}
+	return ""
+}
+
+func (x *PeopleFinding) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *PeopleFinding) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
+func (x *PeopleFinding) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *PeopleFinding) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type ListFindingsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          PeopleFindingKind      `protobuf:"varint,1,opt,name=kind,proto3,enum=tenure.people.v1.PeopleFindingKind" json:"kind,omitempty"` // unspecified: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsRequest) Reset() {
+	*x = ListFindingsRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsRequest) ProtoMessage() {}
+
+func (x *ListFindingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsRequest.ProtoReflect.Descriptor instead.
+func (*ListFindingsRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListFindingsRequest) GetKind() PeopleFindingKind {
+	if x != nil {
+		return x.Kind
+	}
+	return PeopleFindingKind_PEOPLE_FINDING_KIND_UNSPECIFIED
+}
+
+type ListFindingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*PeopleFinding       `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFindingsResponse) Reset() {
+	*x = ListFindingsResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFindingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFindingsResponse) ProtoMessage() {}
+
+func (x *ListFindingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFindingsResponse.ProtoReflect.Descriptor instead.
+func (*ListFindingsResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListFindingsResponse) GetFindings() []*PeopleFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+type ListRostersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRostersRequest) Reset() {
+	*x = ListRostersRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRostersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRostersRequest) ProtoMessage() {}
+
+func (x *ListRostersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRostersRequest.ProtoReflect.Descriptor instead.
+func (*ListRostersRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListRostersRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// RosterState is what became of one roster.
+type RosterState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Parts         uint32                 `protobuf:"varint,3,opt,name=parts,proto3" json:"parts,omitempty"`
+	PartsIn       uint32                 `protobuf:"varint,4,opt,name=parts_in,json=partsIn,proto3" json:"parts_in,omitempty"`
+	Total         uint64                 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`                            // records in all parts, by the source's word
+	Records       uint64                 `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`                        // that came
+	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"` // of the newest part
+	JudgedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=judged_at,json=judgedAt,proto3" json:"judged_at,omitempty"`       // unset: parts are missing
+	Held          string                 `protobuf:"bytes,9,opt,name=held,proto3" json:"held,omitempty"`                               // the clause of the contract that it breaks, with figures; empty: it was taken
+	Changed       uint64                 `protobuf:"varint,10,opt,name=changed,proto3" json:"changed,omitempty"`                       // records that said something new
+	Absent        uint64                 `protobuf:"varint,11,opt,name=absent,proto3" json:"absent,omitempty"`                         // employed people of the source that it leaves out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RosterState) Reset() {
+	*x = RosterState{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RosterState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RosterState) ProtoMessage() {}
+
+func (x *RosterState) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RosterState.ProtoReflect.Descriptor instead.
+func (*RosterState) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *RosterState) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *RosterState) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RosterState) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+func (x *RosterState) GetPartsIn() uint32 {
+	if x != nil {
+		return x.PartsIn
+	}
+	return 0
+}
+
+func (x *RosterState) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *RosterState) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *RosterState) GetReceivedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReceivedAt
+	}
+	return nil
+}
+
+func (x *RosterState) GetJudgedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.JudgedAt
+	}
+	return nil
+}
+
+func (x *RosterState) GetHeld() string {
+	if x != nil {
+		return x.Held
+	}
+	return ""
+}
+
+func (x *RosterState) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *RosterState) GetAbsent() uint64 {
+	if x != nil {
+		return x.Absent
+	}
+	return 0
+}
+
+type ListRostersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rosters       []*RosterState         `protobuf:"bytes,1,rep,name=rosters,proto3" json:"rosters,omitempty"` // by source, newest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRostersResponse) Reset() {
+	*x = ListRostersResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRostersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRostersResponse) ProtoMessage() {}
+
+func (x *ListRostersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRostersResponse.ProtoReflect.Descriptor instead.
+func (*ListRostersResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListRostersResponse) GetRosters() []*RosterState {
+	if x != nil {
+		return x.Rosters
 	}
 	return nil
 }
@@ -1824,7 +3037,7 @@ type VersionsResponse_Pair struct {
 
 func (x *VersionsResponse_Pair) Reset() {
 	*x = VersionsResponse_Pair{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[29]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +3049,7 @@ func (x *VersionsResponse_Pair) String() string {
 func (*VersionsResponse_Pair) ProtoMessage() {}
 
 func (x *VersionsResponse_Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[29]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +3062,7 @@ func (x *VersionsResponse_Pair) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionsResponse_Pair.ProtoReflect.Descriptor instead.
 func (*VersionsResponse_Pair) Descriptor() ([]byte, []int) {
-	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{6, 0}
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{7, 0}
 }
 
 func (x *VersionsResponse_Pair) GetId() string {
@@ -1866,11 +3079,63 @@ func (x *VersionsResponse_Pair) GetVersion() uint64 {
 	return 0
 }
 
+type SplitPersonRequest_Key struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	ExternalId    string                 `protobuf:"bytes,2,opt,name=external_id,json=externalId,proto3" json:"external_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SplitPersonRequest_Key) Reset() {
+	*x = SplitPersonRequest_Key{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SplitPersonRequest_Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SplitPersonRequest_Key) ProtoMessage() {}
+
+func (x *SplitPersonRequest_Key) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SplitPersonRequest_Key.ProtoReflect.Descriptor instead.
+func (*SplitPersonRequest_Key) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{32, 0}
+}
+
+func (x *SplitPersonRequest_Key) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SplitPersonRequest_Key) GetExternalId() string {
+	if x != nil {
+		return x.ExternalId
+	}
+	return ""
+}
+
 var File_tenure_people_v1_people_proto protoreflect.FileDescriptor
 
 const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtenure/people/v1/people.proto\x12\x10tenure.people.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tenure/auth/v1/auth.proto\x1a\x1btenure/event/v1/event.proto\"\xe3\x04\n" +
+	"\x1dtenure/people/v1/people.proto\x12\x10tenure.people.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tenure/auth/v1/auth.proto\x1a\x1btenure/event/v1/event.proto\"\x82\x05\n" +
 	"\x06Record\x12\x1f\n" +
 	"\vexternal_id\x18\x01 \x01(\tR\n" +
 	"externalId\x12\x16\n" +
@@ -1896,17 +3161,22 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x0eeffective_date\x18\x0f \x01(\tR\reffectiveDate\x12H\n" +
 	"\n" +
 	"attributes\x18\x10 \x03(\v2(.tenure.people.v1.Record.AttributesEntryR\n" +
-	"attributes\x1a=\n" +
+	"attributes\x12\x1d\n" +
+	"\n" +
+	"person_key\x18\x11 \x01(\tR\tpersonKey\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x02\n" +
 	"\n" +
 	"Employment\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vexternal_id\x18\x02 \x01(\tR\n" +
 	"externalId\x126\n" +
 	"\x06status\x18\x03 \x01(\x0e2\x1e.tenure.people.v1.PersonStatusR\x06status\x120\n" +
-	"\x06record\x18\x04 \x01(\v2\x18.tenure.people.v1.RecordR\x06record\"\xa2\x03\n" +
+	"\x06record\x18\x04 \x01(\v2\x18.tenure.people.v1.RecordR\x06record\x129\n" +
+	"\n" +
+	"started_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
+	"\bended_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"\xaa\x04\n" +
 	"\x06Person\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1b\n" +
@@ -1917,7 +3187,19 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\bnext_due\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\anextDue\x129\n" +
 	"\n" +
 	"started_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
-	"\bended_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"$\n" +
+	"\bended_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12<\n" +
+	"\fend_known_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"endKnownAt\x12'\n" +
+	"\x03cut\x18\v \x01(\v2\x15.tenure.people.v1.CutR\x03cut\x12\x1f\n" +
+	"\vmerged_into\x18\f \x01(\tR\n" +
+	"mergedInto\"\x9e\x01\n" +
+	"\x03Cut\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06second\x18\x03 \x01(\tR\x06second\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12%\n" +
+	"\x0eperson_version\x18\x05 \x01(\x04R\rpersonVersion\"$\n" +
 	"\x10GetPeopleRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"E\n" +
 	"\x11GetPeopleResponse\x120\n" +
@@ -1980,13 +3262,19 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x11SetPersonResponse\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x120\n" +
-	"\x06person\x18\x02 \x01(\v2\x18.tenure.people.v1.PersonR\x06person\"\x99\x01\n" +
+	"\x06person\x18\x02 \x01(\v2\x18.tenure.people.v1.PersonR\x06person\"\xcb\x01\n" +
 	"\rSubmitRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12!\n" +
 	"\frecords_json\x18\x03 \x03(\tR\vrecordsJson\x12;\n" +
 	"\vsource_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"sourceTime\"e\n" +
+	"sourceTime\x120\n" +
+	"\x06roster\x18\x05 \x01(\v2\x18.tenure.people.v1.RosterR\x06roster\"X\n" +
+	"\x06Roster\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04part\x18\x02 \x01(\rR\x04part\x12\x14\n" +
+	"\x05parts\x18\x03 \x01(\rR\x05parts\x12\x14\n" +
+	"\x05total\x18\x04 \x01(\x04R\x05total\"e\n" +
 	"\x0eSubmitResponse\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x122\n" +
@@ -2026,13 +3314,87 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x15ReplayDeliveryRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"L\n" +
 	"\x16ReplayDeliveryResponse\x122\n" +
-	"\x05items\x18\x01 \x03(\v2\x1c.tenure.people.v1.ItemResultR\x05items*\x9c\x01\n" +
+	"\x05items\x18\x01 \x03(\v2\x1c.tenure.people.v1.ItemResultR\x05items\"<\n" +
+	"\x12MergePeopleRequest\x12\x12\n" +
+	"\x04into\x18\x01 \x01(\tR\x04into\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"G\n" +
+	"\x13MergePeopleResponse\x120\n" +
+	"\x06person\x18\x01 \x01(\v2\x18.tenure.people.v1.PersonR\x06person\"\xb2\x01\n" +
+	"\x12SplitPersonRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12J\n" +
+	"\vemployments\x18\x02 \x03(\v2(.tenure.people.v1.SplitPersonRequest.KeyR\vemployments\x1a>\n" +
+	"\x03Key\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
+	"\vexternal_id\x18\x02 \x01(\tR\n" +
+	"externalId\"w\n" +
+	"\x13SplitPersonResponse\x120\n" +
+	"\x06person\x18\x01 \x01(\v2\x18.tenure.people.v1.PersonR\x06person\x12.\n" +
+	"\x05split\x18\x02 \x01(\v2\x18.tenure.people.v1.PersonR\x05split\"<\n" +
+	"\x10CutPersonRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"h\n" +
+	"\x11CutPersonResponse\x120\n" +
+	"\x06person\x18\x01 \x01(\v2\x18.tenure.people.v1.PersonR\x06person\x12!\n" +
+	"\fneeds_second\x18\x02 \x01(\bR\vneedsSecond\"=\n" +
+	"\x11LiftPersonRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\tR\x03ref\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"F\n" +
+	"\x12LiftPersonResponse\x120\n" +
+	"\x06person\x18\x01 \x01(\v2\x18.tenure.people.v1.PersonR\x06person\"/\n" +
+	"\x0eGetCutsRequest\x12\x1d\n" +
+	"\n" +
+	"person_ids\x18\x01 \x03(\tR\tpersonIds\"`\n" +
+	"\x0fGetCutsResponse\x12.\n" +
+	"\x04cuts\x18\x01 \x03(\v2\x1a.tenure.people.v1.CutStateR\x04cuts\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x02 \x01(\fR\tpublicKey\"\x8c\x01\n" +
+	"\bCutState\x12\x1b\n" +
+	"\tperson_id\x18\x01 \x01(\tR\bpersonId\x12%\n" +
+	"\x0eperson_version\x18\x02 \x01(\x04R\rpersonVersion\x12\x10\n" +
+	"\x03cut\x18\x03 \x01(\bR\x03cut\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x90\x02\n" +
+	"\rPeopleFinding\x127\n" +
+	"\x04kind\x18\x01 \x01(\x0e2#.tenure.people.v1.PeopleFindingKindR\x04kind\x12\x1b\n" +
+	"\tperson_id\x18\x02 \x01(\tR\bpersonId\x12&\n" +
+	"\x0fother_person_id\x18\x03 \x01(\tR\rotherPersonId\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12\x1f\n" +
+	"\vexternal_id\x18\x05 \x01(\tR\n" +
+	"externalId\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"N\n" +
+	"\x13ListFindingsRequest\x127\n" +
+	"\x04kind\x18\x01 \x01(\x0e2#.tenure.people.v1.PeopleFindingKindR\x04kind\"S\n" +
+	"\x14ListFindingsResponse\x12;\n" +
+	"\bfindings\x18\x01 \x03(\v2\x1f.tenure.people.v1.PeopleFindingR\bfindings\",\n" +
+	"\x12ListRostersRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\"\xd2\x02\n" +
+	"\vRosterState\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05parts\x18\x03 \x01(\rR\x05parts\x12\x19\n" +
+	"\bparts_in\x18\x04 \x01(\rR\apartsIn\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x04R\x05total\x12\x18\n" +
+	"\arecords\x18\x06 \x01(\x04R\arecords\x12;\n" +
+	"\vreceived_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"receivedAt\x127\n" +
+	"\tjudged_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bjudgedAt\x12\x12\n" +
+	"\x04held\x18\t \x01(\tR\x04held\x12\x18\n" +
+	"\achanged\x18\n" +
+	" \x01(\x04R\achanged\x12\x16\n" +
+	"\x06absent\x18\v \x01(\x04R\x06absent\"N\n" +
+	"\x13ListRostersResponse\x127\n" +
+	"\arosters\x18\x01 \x03(\v2\x1d.tenure.people.v1.RosterStateR\arosters*\x9c\x01\n" +
 	"\fPersonStatus\x12\x1d\n" +
 	"\x19PERSON_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PERSON_STATUS_PENDING\x10\x01\x12\x18\n" +
 	"\x14PERSON_STATUS_ACTIVE\x10\x02\x12\x1a\n" +
 	"\x16PERSON_STATUS_ON_LEAVE\x10\x03\x12\x1c\n" +
-	"\x18PERSON_STATUS_TERMINATED\x10\x042\x80\b\n" +
+	"\x18PERSON_STATUS_TERMINATED\x10\x04*\x9b\x01\n" +
+	"\x11PeopleFindingKind\x12#\n" +
+	"\x1fPEOPLE_FINDING_KIND_UNSPECIFIED\x10\x00\x12\"\n" +
+	"\x1ePEOPLE_FINDING_KIND_LOOK_ALIKE\x10\x01\x12\x1e\n" +
+	"\x1aPEOPLE_FINDING_KIND_ABSENT\x10\x02\x12\x1d\n" +
+	"\x19PEOPLE_FINDING_KIND_STALE\x10\x032\xc1\r\n" +
 	"\rPeopleService\x12o\n" +
 	"\tGetPeople\x12\".tenure.people.v1.GetPeopleRequest\x1a#.tenure.people.v1.GetPeopleResponse\"\x19\xfa\xed\x18\x15\b\x01\x12\x06policy\x12\tprovision\x12a\n" +
 	"\bVersions\x12!.tenure.people.v1.VersionsRequest\x1a\".tenure.people.v1.VersionsResponse\"\f\xfa\xed\x18\b\x12\x06policy0\x01\x12i\n" +
@@ -2043,7 +3405,15 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"FindPerson\x12#.tenure.people.v1.FindPersonRequest\x1a$.tenure.people.v1.FindPersonResponse\"\x06\xfa\xed\x18\x02\b\x01\x12Y\n" +
 	"\bTimeline\x12!.tenure.people.v1.TimelineRequest\x1a\".tenure.people.v1.TimelineResponse\"\x06\xfa\xed\x18\x02\b\x01\x12\\\n" +
 	"\tSetPerson\x12\".tenure.people.v1.SetPersonRequest\x1a#.tenure.people.v1.SetPersonResponse\"\x06\xfa\xed\x18\x02\b\x02\x12S\n" +
-	"\x06Submit\x12\x1f.tenure.people.v1.SubmitRequest\x1a .tenure.people.v1.SubmitResponse\"\x06\xfa\xed\x18\x02\b\x02\x12m\n" +
+	"\x06Submit\x12\x1f.tenure.people.v1.SubmitRequest\x1a .tenure.people.v1.SubmitResponse\"\x06\xfa\xed\x18\x02\b\x02\x12b\n" +
+	"\vMergePeople\x12$.tenure.people.v1.MergePeopleRequest\x1a%.tenure.people.v1.MergePeopleResponse\"\x06\xfa\xed\x18\x02\b\x02\x12b\n" +
+	"\vSplitPerson\x12$.tenure.people.v1.SplitPersonRequest\x1a%.tenure.people.v1.SplitPersonResponse\"\x06\xfa\xed\x18\x02\b\x02\x12\\\n" +
+	"\tCutPerson\x12\".tenure.people.v1.CutPersonRequest\x1a#.tenure.people.v1.CutPersonResponse\"\x06\xfa\xed\x18\x02\b\x02\x12_\n" +
+	"\n" +
+	"LiftPerson\x12#.tenure.people.v1.LiftPersonRequest\x1a$.tenure.people.v1.LiftPersonResponse\"\x06\xfa\xed\x18\x02\b\x02\x12k\n" +
+	"\aGetCuts\x12 .tenure.people.v1.GetCutsRequest\x1a!.tenure.people.v1.GetCutsResponse\"\x19\xfa\xed\x18\x15\b\x01\x12\x06policy\x12\tprovision0\x01\x12g\n" +
+	"\fListFindings\x12%.tenure.people.v1.ListFindingsRequest\x1a&.tenure.people.v1.ListFindingsResponse\"\x06\xfa\xed\x18\x02\b\x010\x01\x12b\n" +
+	"\vListRosters\x12$.tenure.people.v1.ListRostersRequest\x1a%.tenure.people.v1.ListRostersResponse\"\x06\xfa\xed\x18\x02\b\x01\x12m\n" +
 	"\x0eListDeliveries\x12'.tenure.people.v1.ListDeliveriesRequest\x1a(.tenure.people.v1.ListDeliveriesResponse\"\x06\xfa\xed\x18\x02\b\x010\x01\x12e\n" +
 	"\fShowDelivery\x12%.tenure.people.v1.ShowDeliveryRequest\x1a&.tenure.people.v1.ShowDeliveryResponse\"\x06\xfa\xed\x18\x02\b\x01\x12k\n" +
 	"\x0eReplayDelivery\x12'.tenure.people.v1.ReplayDeliveryRequest\x1a(.tenure.people.v1.ReplayDeliveryResponse\"\x06\xfa\xed\x18\x02\b\x02B@Z>github.com/tenurehq/tenure/proto/gen/tenure/people/v1;peoplev1b\x06proto3"
@@ -2060,103 +3430,159 @@ func file_tenure_people_v1_people_proto_rawDescGZIP() []byte {
 	return file_tenure_people_v1_people_proto_rawDescData
 }
 
-var file_tenure_people_v1_people_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tenure_people_v1_people_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_tenure_people_v1_people_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tenure_people_v1_people_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_tenure_people_v1_people_proto_goTypes = []any{
 	(PersonStatus)(0),              // 0: tenure.people.v1.PersonStatus
-	(*Record)(nil),                 // 1: tenure.people.v1.Record
-	(*Employment)(nil),             // 2: tenure.people.v1.Employment
-	(*Person)(nil),                 // 3: tenure.people.v1.Person
-	(*GetPeopleRequest)(nil),       // 4: tenure.people.v1.GetPeopleRequest
-	(*GetPeopleResponse)(nil),      // 5: tenure.people.v1.GetPeopleResponse
-	(*VersionsRequest)(nil),        // 6: tenure.people.v1.VersionsRequest
-	(*VersionsResponse)(nil),       // 7: tenure.people.v1.VersionsResponse
-	(*ListPeopleRequest)(nil),      // 8: tenure.people.v1.ListPeopleRequest
-	(*ListPeopleResponse)(nil),     // 9: tenure.people.v1.ListPeopleResponse
-	(*FindPersonRequest)(nil),      // 10: tenure.people.v1.FindPersonRequest
-	(*FindPersonResponse)(nil),     // 11: tenure.people.v1.FindPersonResponse
-	(*Fact)(nil),                   // 12: tenure.people.v1.Fact
-	(*Happening)(nil),              // 13: tenure.people.v1.Happening
-	(*Change)(nil),                 // 14: tenure.people.v1.Change
-	(*TimelineRequest)(nil),        // 15: tenure.people.v1.TimelineRequest
-	(*TimelineResponse)(nil),       // 16: tenure.people.v1.TimelineResponse
-	(*SetPersonRequest)(nil),       // 17: tenure.people.v1.SetPersonRequest
-	(*SetPersonResponse)(nil),      // 18: tenure.people.v1.SetPersonResponse
-	(*SubmitRequest)(nil),          // 19: tenure.people.v1.SubmitRequest
-	(*SubmitResponse)(nil),         // 20: tenure.people.v1.SubmitResponse
-	(*ItemResult)(nil),             // 21: tenure.people.v1.ItemResult
-	(*Delivery)(nil),               // 22: tenure.people.v1.Delivery
-	(*ListDeliveriesRequest)(nil),  // 23: tenure.people.v1.ListDeliveriesRequest
-	(*ListDeliveriesResponse)(nil), // 24: tenure.people.v1.ListDeliveriesResponse
-	(*ShowDeliveryRequest)(nil),    // 25: tenure.people.v1.ShowDeliveryRequest
-	(*ShowDeliveryResponse)(nil),   // 26: tenure.people.v1.ShowDeliveryResponse
-	(*ReplayDeliveryRequest)(nil),  // 27: tenure.people.v1.ReplayDeliveryRequest
-	(*ReplayDeliveryResponse)(nil), // 28: tenure.people.v1.ReplayDeliveryResponse
-	nil,                            // 29: tenure.people.v1.Record.AttributesEntry
-	(*VersionsResponse_Pair)(nil),  // 30: tenure.people.v1.VersionsResponse.Pair
-	nil,                            // 31: tenure.people.v1.SetPersonRequest.FieldsEntry
-	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
-	(*v1.Lifecycle)(nil),           // 33: tenure.event.v1.Lifecycle
+	(PeopleFindingKind)(0),         // 1: tenure.people.v1.PeopleFindingKind
+	(*Record)(nil),                 // 2: tenure.people.v1.Record
+	(*Employment)(nil),             // 3: tenure.people.v1.Employment
+	(*Person)(nil),                 // 4: tenure.people.v1.Person
+	(*Cut)(nil),                    // 5: tenure.people.v1.Cut
+	(*GetPeopleRequest)(nil),       // 6: tenure.people.v1.GetPeopleRequest
+	(*GetPeopleResponse)(nil),      // 7: tenure.people.v1.GetPeopleResponse
+	(*VersionsRequest)(nil),        // 8: tenure.people.v1.VersionsRequest
+	(*VersionsResponse)(nil),       // 9: tenure.people.v1.VersionsResponse
+	(*ListPeopleRequest)(nil),      // 10: tenure.people.v1.ListPeopleRequest
+	(*ListPeopleResponse)(nil),     // 11: tenure.people.v1.ListPeopleResponse
+	(*FindPersonRequest)(nil),      // 12: tenure.people.v1.FindPersonRequest
+	(*FindPersonResponse)(nil),     // 13: tenure.people.v1.FindPersonResponse
+	(*Fact)(nil),                   // 14: tenure.people.v1.Fact
+	(*Happening)(nil),              // 15: tenure.people.v1.Happening
+	(*Change)(nil),                 // 16: tenure.people.v1.Change
+	(*TimelineRequest)(nil),        // 17: tenure.people.v1.TimelineRequest
+	(*TimelineResponse)(nil),       // 18: tenure.people.v1.TimelineResponse
+	(*SetPersonRequest)(nil),       // 19: tenure.people.v1.SetPersonRequest
+	(*SetPersonResponse)(nil),      // 20: tenure.people.v1.SetPersonResponse
+	(*SubmitRequest)(nil),          // 21: tenure.people.v1.SubmitRequest
+	(*Roster)(nil),                 // 22: tenure.people.v1.Roster
+	(*SubmitResponse)(nil),         // 23: tenure.people.v1.SubmitResponse
+	(*ItemResult)(nil),             // 24: tenure.people.v1.ItemResult
+	(*Delivery)(nil),               // 25: tenure.people.v1.Delivery
+	(*ListDeliveriesRequest)(nil),  // 26: tenure.people.v1.ListDeliveriesRequest
+	(*ListDeliveriesResponse)(nil), // 27: tenure.people.v1.ListDeliveriesResponse
+	(*ShowDeliveryRequest)(nil),    // 28: tenure.people.v1.ShowDeliveryRequest
+	(*ShowDeliveryResponse)(nil),   // 29: tenure.people.v1.ShowDeliveryResponse
+	(*ReplayDeliveryRequest)(nil),  // 30: tenure.people.v1.ReplayDeliveryRequest
+	(*ReplayDeliveryResponse)(nil), // 31: tenure.people.v1.ReplayDeliveryResponse
+	(*MergePeopleRequest)(nil),     // 32: tenure.people.v1.MergePeopleRequest
+	(*MergePeopleResponse)(nil),    // 33: tenure.people.v1.MergePeopleResponse
+	(*SplitPersonRequest)(nil),     // 34: tenure.people.v1.SplitPersonRequest
+	(*SplitPersonResponse)(nil),    // 35: tenure.people.v1.SplitPersonResponse
+	(*CutPersonRequest)(nil),       // 36: tenure.people.v1.CutPersonRequest
+	(*CutPersonResponse)(nil),      // 37: tenure.people.v1.CutPersonResponse
+	(*LiftPersonRequest)(nil),      // 38: tenure.people.v1.LiftPersonRequest
+	(*LiftPersonResponse)(nil),     // 39: tenure.people.v1.LiftPersonResponse
+	(*GetCutsRequest)(nil),         // 40: tenure.people.v1.GetCutsRequest
+	(*GetCutsResponse)(nil),        // 41: tenure.people.v1.GetCutsResponse
+	(*CutState)(nil),               // 42: tenure.people.v1.CutState
+	(*PeopleFinding)(nil),          // 43: tenure.people.v1.PeopleFinding
+	(*ListFindingsRequest)(nil),    // 44: tenure.people.v1.ListFindingsRequest
+	(*ListFindingsResponse)(nil),   // 45: tenure.people.v1.ListFindingsResponse
+	(*ListRostersRequest)(nil),     // 46: tenure.people.v1.ListRostersRequest
+	(*RosterState)(nil),            // 47: tenure.people.v1.RosterState
+	(*ListRostersResponse)(nil),    // 48: tenure.people.v1.ListRostersResponse
+	nil,                            // 49: tenure.people.v1.Record.AttributesEntry
+	(*VersionsResponse_Pair)(nil),  // 50: tenure.people.v1.VersionsResponse.Pair
+	nil,                            // 51: tenure.people.v1.SetPersonRequest.FieldsEntry
+	(*SplitPersonRequest_Key)(nil), // 52: tenure.people.v1.SplitPersonRequest.Key
+	(*timestamppb.Timestamp)(nil),  // 53: google.protobuf.Timestamp
+	(*v1.Lifecycle)(nil),           // 54: tenure.event.v1.Lifecycle
 }
 var file_tenure_people_v1_people_proto_depIdxs = []int32{
-	29, // 0: tenure.people.v1.Record.attributes:type_name -> tenure.people.v1.Record.AttributesEntry
+	49, // 0: tenure.people.v1.Record.attributes:type_name -> tenure.people.v1.Record.AttributesEntry
 	0,  // 1: tenure.people.v1.Employment.status:type_name -> tenure.people.v1.PersonStatus
-	1,  // 2: tenure.people.v1.Employment.record:type_name -> tenure.people.v1.Record
-	0,  // 3: tenure.people.v1.Person.status:type_name -> tenure.people.v1.PersonStatus
-	1,  // 4: tenure.people.v1.Person.record:type_name -> tenure.people.v1.Record
-	2,  // 5: tenure.people.v1.Person.employments:type_name -> tenure.people.v1.Employment
-	32, // 6: tenure.people.v1.Person.next_due:type_name -> google.protobuf.Timestamp
-	32, // 7: tenure.people.v1.Person.started_at:type_name -> google.protobuf.Timestamp
-	32, // 8: tenure.people.v1.Person.ended_at:type_name -> google.protobuf.Timestamp
-	3,  // 9: tenure.people.v1.GetPeopleResponse.people:type_name -> tenure.people.v1.Person
-	30, // 10: tenure.people.v1.VersionsResponse.pairs:type_name -> tenure.people.v1.VersionsResponse.Pair
-	0,  // 11: tenure.people.v1.ListPeopleRequest.status:type_name -> tenure.people.v1.PersonStatus
-	3,  // 12: tenure.people.v1.ListPeopleResponse.people:type_name -> tenure.people.v1.Person
-	3,  // 13: tenure.people.v1.FindPersonResponse.person:type_name -> tenure.people.v1.Person
-	1,  // 14: tenure.people.v1.Fact.record:type_name -> tenure.people.v1.Record
-	32, // 15: tenure.people.v1.Fact.effective_at:type_name -> google.protobuf.Timestamp
-	32, // 16: tenure.people.v1.Fact.source_time:type_name -> google.protobuf.Timestamp
-	32, // 17: tenure.people.v1.Fact.known_at:type_name -> google.protobuf.Timestamp
-	33, // 18: tenure.people.v1.Happening.lifecycle:type_name -> tenure.event.v1.Lifecycle
-	32, // 19: tenure.people.v1.Happening.at:type_name -> google.protobuf.Timestamp
-	14, // 20: tenure.people.v1.Happening.changes:type_name -> tenure.people.v1.Change
-	3,  // 21: tenure.people.v1.TimelineResponse.person:type_name -> tenure.people.v1.Person
-	12, // 22: tenure.people.v1.TimelineResponse.facts:type_name -> tenure.people.v1.Fact
-	13, // 23: tenure.people.v1.TimelineResponse.happenings:type_name -> tenure.people.v1.Happening
-	31, // 24: tenure.people.v1.SetPersonRequest.fields:type_name -> tenure.people.v1.SetPersonRequest.FieldsEntry
-	3,  // 25: tenure.people.v1.SetPersonResponse.person:type_name -> tenure.people.v1.Person
-	32, // 26: tenure.people.v1.SubmitRequest.source_time:type_name -> google.protobuf.Timestamp
-	21, // 27: tenure.people.v1.SubmitResponse.items:type_name -> tenure.people.v1.ItemResult
-	32, // 28: tenure.people.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
-	22, // 29: tenure.people.v1.ListDeliveriesResponse.deliveries:type_name -> tenure.people.v1.Delivery
-	22, // 30: tenure.people.v1.ShowDeliveryResponse.delivery:type_name -> tenure.people.v1.Delivery
-	21, // 31: tenure.people.v1.ShowDeliveryResponse.items:type_name -> tenure.people.v1.ItemResult
-	21, // 32: tenure.people.v1.ReplayDeliveryResponse.items:type_name -> tenure.people.v1.ItemResult
-	4,  // 33: tenure.people.v1.PeopleService.GetPeople:input_type -> tenure.people.v1.GetPeopleRequest
-	6,  // 34: tenure.people.v1.PeopleService.Versions:input_type -> tenure.people.v1.VersionsRequest
-	8,  // 35: tenure.people.v1.PeopleService.ListPeople:input_type -> tenure.people.v1.ListPeopleRequest
-	10, // 36: tenure.people.v1.PeopleService.FindPerson:input_type -> tenure.people.v1.FindPersonRequest
-	15, // 37: tenure.people.v1.PeopleService.Timeline:input_type -> tenure.people.v1.TimelineRequest
-	17, // 38: tenure.people.v1.PeopleService.SetPerson:input_type -> tenure.people.v1.SetPersonRequest
-	19, // 39: tenure.people.v1.PeopleService.Submit:input_type -> tenure.people.v1.SubmitRequest
-	23, // 40: tenure.people.v1.PeopleService.ListDeliveries:input_type -> tenure.people.v1.ListDeliveriesRequest
-	25, // 41: tenure.people.v1.PeopleService.ShowDelivery:input_type -> tenure.people.v1.ShowDeliveryRequest
-	27, // 42: tenure.people.v1.PeopleService.ReplayDelivery:input_type -> tenure.people.v1.ReplayDeliveryRequest
-	5,  // 43: tenure.people.v1.PeopleService.GetPeople:output_type -> tenure.people.v1.GetPeopleResponse
-	7,  // 44: tenure.people.v1.PeopleService.Versions:output_type -> tenure.people.v1.VersionsResponse
-	9,  // 45: tenure.people.v1.PeopleService.ListPeople:output_type -> tenure.people.v1.ListPeopleResponse
-	11, // 46: tenure.people.v1.PeopleService.FindPerson:output_type -> tenure.people.v1.FindPersonResponse
-	16, // 47: tenure.people.v1.PeopleService.Timeline:output_type -> tenure.people.v1.TimelineResponse
-	18, // 48: tenure.people.v1.PeopleService.SetPerson:output_type -> tenure.people.v1.SetPersonResponse
-	20, // 49: tenure.people.v1.PeopleService.Submit:output_type -> tenure.people.v1.SubmitResponse
-	24, // 50: tenure.people.v1.PeopleService.ListDeliveries:output_type -> tenure.people.v1.ListDeliveriesResponse
-	26, // 51: tenure.people.v1.PeopleService.ShowDelivery:output_type -> tenure.people.v1.ShowDeliveryResponse
-	28, // 52: tenure.people.v1.PeopleService.ReplayDelivery:output_type -> tenure.people.v1.ReplayDeliveryResponse
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	2,  // 2: tenure.people.v1.Employment.record:type_name -> tenure.people.v1.Record
+	53, // 3: tenure.people.v1.Employment.started_at:type_name -> google.protobuf.Timestamp
+	53, // 4: tenure.people.v1.Employment.ended_at:type_name -> google.protobuf.Timestamp
+	0,  // 5: tenure.people.v1.Person.status:type_name -> tenure.people.v1.PersonStatus
+	2,  // 6: tenure.people.v1.Person.record:type_name -> tenure.people.v1.Record
+	3,  // 7: tenure.people.v1.Person.employments:type_name -> tenure.people.v1.Employment
+	53, // 8: tenure.people.v1.Person.next_due:type_name -> google.protobuf.Timestamp
+	53, // 9: tenure.people.v1.Person.started_at:type_name -> google.protobuf.Timestamp
+	53, // 10: tenure.people.v1.Person.ended_at:type_name -> google.protobuf.Timestamp
+	53, // 11: tenure.people.v1.Person.end_known_at:type_name -> google.protobuf.Timestamp
+	5,  // 12: tenure.people.v1.Person.cut:type_name -> tenure.people.v1.Cut
+	53, // 13: tenure.people.v1.Cut.at:type_name -> google.protobuf.Timestamp
+	4,  // 14: tenure.people.v1.GetPeopleResponse.people:type_name -> tenure.people.v1.Person
+	50, // 15: tenure.people.v1.VersionsResponse.pairs:type_name -> tenure.people.v1.VersionsResponse.Pair
+	0,  // 16: tenure.people.v1.ListPeopleRequest.status:type_name -> tenure.people.v1.PersonStatus
+	4,  // 17: tenure.people.v1.ListPeopleResponse.people:type_name -> tenure.people.v1.Person
+	4,  // 18: tenure.people.v1.FindPersonResponse.person:type_name -> tenure.people.v1.Person
+	2,  // 19: tenure.people.v1.Fact.record:type_name -> tenure.people.v1.Record
+	53, // 20: tenure.people.v1.Fact.effective_at:type_name -> google.protobuf.Timestamp
+	53, // 21: tenure.people.v1.Fact.source_time:type_name -> google.protobuf.Timestamp
+	53, // 22: tenure.people.v1.Fact.known_at:type_name -> google.protobuf.Timestamp
+	54, // 23: tenure.people.v1.Happening.lifecycle:type_name -> tenure.event.v1.Lifecycle
+	53, // 24: tenure.people.v1.Happening.at:type_name -> google.protobuf.Timestamp
+	16, // 25: tenure.people.v1.Happening.changes:type_name -> tenure.people.v1.Change
+	4,  // 26: tenure.people.v1.TimelineResponse.person:type_name -> tenure.people.v1.Person
+	14, // 27: tenure.people.v1.TimelineResponse.facts:type_name -> tenure.people.v1.Fact
+	15, // 28: tenure.people.v1.TimelineResponse.happenings:type_name -> tenure.people.v1.Happening
+	51, // 29: tenure.people.v1.SetPersonRequest.fields:type_name -> tenure.people.v1.SetPersonRequest.FieldsEntry
+	4,  // 30: tenure.people.v1.SetPersonResponse.person:type_name -> tenure.people.v1.Person
+	53, // 31: tenure.people.v1.SubmitRequest.source_time:type_name -> google.protobuf.Timestamp
+	22, // 32: tenure.people.v1.SubmitRequest.roster:type_name -> tenure.people.v1.Roster
+	24, // 33: tenure.people.v1.SubmitResponse.items:type_name -> tenure.people.v1.ItemResult
+	53, // 34: tenure.people.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
+	25, // 35: tenure.people.v1.ListDeliveriesResponse.deliveries:type_name -> tenure.people.v1.Delivery
+	25, // 36: tenure.people.v1.ShowDeliveryResponse.delivery:type_name -> tenure.people.v1.Delivery
+	24, // 37: tenure.people.v1.ShowDeliveryResponse.items:type_name -> tenure.people.v1.ItemResult
+	24, // 38: tenure.people.v1.ReplayDeliveryResponse.items:type_name -> tenure.people.v1.ItemResult
+	4,  // 39: tenure.people.v1.MergePeopleResponse.person:type_name -> tenure.people.v1.Person
+	52, // 40: tenure.people.v1.SplitPersonRequest.employments:type_name -> tenure.people.v1.SplitPersonRequest.Key
+	4,  // 41: tenure.people.v1.SplitPersonResponse.person:type_name -> tenure.people.v1.Person
+	4,  // 42: tenure.people.v1.SplitPersonResponse.split:type_name -> tenure.people.v1.Person
+	4,  // 43: tenure.people.v1.CutPersonResponse.person:type_name -> tenure.people.v1.Person
+	4,  // 44: tenure.people.v1.LiftPersonResponse.person:type_name -> tenure.people.v1.Person
+	42, // 45: tenure.people.v1.GetCutsResponse.cuts:type_name -> tenure.people.v1.CutState
+	53, // 46: tenure.people.v1.CutState.at:type_name -> google.protobuf.Timestamp
+	1,  // 47: tenure.people.v1.PeopleFinding.kind:type_name -> tenure.people.v1.PeopleFindingKind
+	53, // 48: tenure.people.v1.PeopleFinding.since:type_name -> google.protobuf.Timestamp
+	1,  // 49: tenure.people.v1.ListFindingsRequest.kind:type_name -> tenure.people.v1.PeopleFindingKind
+	43, // 50: tenure.people.v1.ListFindingsResponse.findings:type_name -> tenure.people.v1.PeopleFinding
+	53, // 51: tenure.people.v1.RosterState.received_at:type_name -> google.protobuf.Timestamp
+	53, // 52: tenure.people.v1.RosterState.judged_at:type_name -> google.protobuf.Timestamp
+	47, // 53: tenure.people.v1.ListRostersResponse.rosters:type_name -> tenure.people.v1.RosterState
+	6,  // 54: tenure.people.v1.PeopleService.GetPeople:input_type -> tenure.people.v1.GetPeopleRequest
+	8,  // 55: tenure.people.v1.PeopleService.Versions:input_type -> tenure.people.v1.VersionsRequest
+	10, // 56: tenure.people.v1.PeopleService.ListPeople:input_type -> tenure.people.v1.ListPeopleRequest
+	12, // 57: tenure.people.v1.PeopleService.FindPerson:input_type -> tenure.people.v1.FindPersonRequest
+	17, // 58: tenure.people.v1.PeopleService.Timeline:input_type -> tenure.people.v1.TimelineRequest
+	19, // 59: tenure.people.v1.PeopleService.SetPerson:input_type -> tenure.people.v1.SetPersonRequest
+	21, // 60: tenure.people.v1.PeopleService.Submit:input_type -> tenure.people.v1.SubmitRequest
+	32, // 61: tenure.people.v1.PeopleService.MergePeople:input_type -> tenure.people.v1.MergePeopleRequest
+	34, // 62: tenure.people.v1.PeopleService.SplitPerson:input_type -> tenure.people.v1.SplitPersonRequest
+	36, // 63: tenure.people.v1.PeopleService.CutPerson:input_type -> tenure.people.v1.CutPersonRequest
+	38, // 64: tenure.people.v1.PeopleService.LiftPerson:input_type -> tenure.people.v1.LiftPersonRequest
+	40, // 65: tenure.people.v1.PeopleService.GetCuts:input_type -> tenure.people.v1.GetCutsRequest
+	44, // 66: tenure.people.v1.PeopleService.ListFindings:input_type -> tenure.people.v1.ListFindingsRequest
+	46, // 67: tenure.people.v1.PeopleService.ListRosters:input_type -> tenure.people.v1.ListRostersRequest
+	26, // 68: tenure.people.v1.PeopleService.ListDeliveries:input_type -> tenure.people.v1.ListDeliveriesRequest
+	28, // 69: tenure.people.v1.PeopleService.ShowDelivery:input_type -> tenure.people.v1.ShowDeliveryRequest
+	30, // 70: tenure.people.v1.PeopleService.ReplayDelivery:input_type -> tenure.people.v1.ReplayDeliveryRequest
+	7,  // 71: tenure.people.v1.PeopleService.GetPeople:output_type -> tenure.people.v1.GetPeopleResponse
+	9,  // 72: tenure.people.v1.PeopleService.Versions:output_type -> tenure.people.v1.VersionsResponse
+	11, // 73: tenure.people.v1.PeopleService.ListPeople:output_type -> tenure.people.v1.ListPeopleResponse
+	13, // 74: tenure.people.v1.PeopleService.FindPerson:output_type -> tenure.people.v1.FindPersonResponse
+	18, // 75: tenure.people.v1.PeopleService.Timeline:output_type -> tenure.people.v1.TimelineResponse
+	20, // 76: tenure.people.v1.PeopleService.SetPerson:output_type -> tenure.people.v1.SetPersonResponse
+	23, // 77: tenure.people.v1.PeopleService.Submit:output_type -> tenure.people.v1.SubmitResponse
+	33, // 78: tenure.people.v1.PeopleService.MergePeople:output_type -> tenure.people.v1.MergePeopleResponse
+	35, // 79: tenure.people.v1.PeopleService.SplitPerson:output_type -> tenure.people.v1.SplitPersonResponse
+	37, // 80: tenure.people.v1.PeopleService.CutPerson:output_type -> tenure.people.v1.CutPersonResponse
+	39, // 81: tenure.people.v1.PeopleService.LiftPerson:output_type -> tenure.people.v1.LiftPersonResponse
+	41, // 82: tenure.people.v1.PeopleService.GetCuts:output_type -> tenure.people.v1.GetCutsResponse
+	45, // 83: tenure.people.v1.PeopleService.ListFindings:output_type -> tenure.people.v1.ListFindingsResponse
+	48, // 84: tenure.people.v1.PeopleService.ListRosters:output_type -> tenure.people.v1.ListRostersResponse
+	27, // 85: tenure.people.v1.PeopleService.ListDeliveries:output_type -> tenure.people.v1.ListDeliveriesResponse
+	29, // 86: tenure.people.v1.PeopleService.ShowDelivery:output_type -> tenure.people.v1.ShowDeliveryResponse
+	31, // 87: tenure.people.v1.PeopleService.ReplayDelivery:output_type -> tenure.people.v1.ReplayDeliveryResponse
+	71, // [71:88] is the sub-list for method output_type
+	54, // [54:71] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_tenure_people_v1_people_proto_init() }
@@ -2169,8 +3595,8 @@ func file_tenure_people_v1_people_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenure_people_v1_people_proto_rawDesc), len(file_tenure_people_v1_people_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   31,
+			NumEnums:      2,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,13 @@ const (
 	PeopleService_Timeline_FullMethodName       = "/tenure.people.v1.PeopleService/Timeline"
 	PeopleService_SetPerson_FullMethodName      = "/tenure.people.v1.PeopleService/SetPerson"
 	PeopleService_Submit_FullMethodName         = "/tenure.people.v1.PeopleService/Submit"
+	PeopleService_MergePeople_FullMethodName    = "/tenure.people.v1.PeopleService/MergePeople"
+	PeopleService_SplitPerson_FullMethodName    = "/tenure.people.v1.PeopleService/SplitPerson"
+	PeopleService_CutPerson_FullMethodName      = "/tenure.people.v1.PeopleService/CutPerson"
+	PeopleService_LiftPerson_FullMethodName     = "/tenure.people.v1.PeopleService/LiftPerson"
+	PeopleService_GetCuts_FullMethodName        = "/tenure.people.v1.PeopleService/GetCuts"
+	PeopleService_ListFindings_FullMethodName   = "/tenure.people.v1.PeopleService/ListFindings"
+	PeopleService_ListRosters_FullMethodName    = "/tenure.people.v1.PeopleService/ListRosters"
 	PeopleService_ListDeliveries_FullMethodName = "/tenure.people.v1.PeopleService/ListDeliveries"
 	PeopleService_ShowDelivery_FullMethodName   = "/tenure.people.v1.PeopleService/ShowDelivery"
 	PeopleService_ReplayDelivery_FullMethodName = "/tenure.people.v1.PeopleService/ReplayDelivery"
@@ -52,6 +59,22 @@ type PeopleServiceClient interface {
 	SetPerson(ctx context.Context, in *SetPersonRequest, opts ...grpc.CallOption) (*SetPersonResponse, error)
 	// Submit hands in records of a source in an operator's name, as one delivery. Safe to repeat with the same key.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
+	// MergePeople joins two people that are one human being: the employments of `from` become `into`'s, and `from` is
+	// kept as a name for it. FAILED_PRECONDITION when one of them is cut or was merged before.
+	MergePeople(ctx context.Context, in *MergePeopleRequest, opts ...grpc.CallOption) (*MergePeopleResponse, error)
+	// SplitPerson makes a person of their own of some of a person's employments.
+	SplitPerson(ctx context.Context, in *SplitPersonRequest, opts ...grpc.CallOption) (*SplitPersonResponse, error)
+	// CutPerson orders that a person has nothing, anywhere, now, until lifted. Above the limit an hour the first call is
+	// kept as a request, and the same call by another operator makes it so.
+	CutPerson(ctx context.Context, in *CutPersonRequest, opts ...grpc.CallOption) (*CutPersonResponse, error)
+	// LiftPerson ends a cut: the person has again what HR and the role model say.
+	LiftPerson(ctx context.Context, in *LiftPersonRequest, opts ...grpc.CallOption) (*LiftPersonResponse, error)
+	// GetCuts returns the cuts and lifts of these people, or streams all of them.
+	GetCuts(ctx context.Context, in *GetCutsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetCutsResponse], error)
+	// ListFindings streams what was noticed about people and nobody ordered: look-alikes, and absence from a roster.
+	ListFindings(ctx context.Context, in *ListFindingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListFindingsResponse], error)
+	// ListRosters returns the newest rosters of each source, with the verdict of its contract.
+	ListRosters(ctx context.Context, in *ListRostersRequest, opts ...grpc.CallOption) (*ListRostersResponse, error)
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListDeliveriesResponse], error)
 	ShowDelivery(ctx context.Context, in *ShowDeliveryRequest, opts ...grpc.CallOption) (*ShowDeliveryResponse, error)
 	// ReplayDelivery reads a delivery's held items again, with the mapping of now.
@@ -154,9 +177,97 @@ func (c *peopleServiceClient) Submit(ctx context.Context, in *SubmitRequest, opt
 	return out, nil
 }
 
+func (c *peopleServiceClient) MergePeople(ctx context.Context, in *MergePeopleRequest, opts ...grpc.CallOption) (*MergePeopleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MergePeopleResponse)
+	err := c.cc.Invoke(ctx, PeopleService_MergePeople_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peopleServiceClient) SplitPerson(ctx context.Context, in *SplitPersonRequest, opts ...grpc.CallOption) (*SplitPersonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SplitPersonResponse)
+	err := c.cc.Invoke(ctx, PeopleService_SplitPerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peopleServiceClient) CutPerson(ctx context.Context, in *CutPersonRequest, opts ...grpc.CallOption) (*CutPersonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CutPersonResponse)
+	err := c.cc.Invoke(ctx, PeopleService_CutPerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peopleServiceClient) LiftPerson(ctx context.Context, in *LiftPersonRequest, opts ...grpc.CallOption) (*LiftPersonResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LiftPersonResponse)
+	err := c.cc.Invoke(ctx, PeopleService_LiftPerson_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peopleServiceClient) GetCuts(ctx context.Context, in *GetCutsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetCutsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeopleService_ServiceDesc.Streams[2], PeopleService_GetCuts_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetCutsRequest, GetCutsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeopleService_GetCutsClient = grpc.ServerStreamingClient[GetCutsResponse]
+
+func (c *peopleServiceClient) ListFindings(ctx context.Context, in *ListFindingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListFindingsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeopleService_ServiceDesc.Streams[3], PeopleService_ListFindings_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListFindingsRequest, ListFindingsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeopleService_ListFindingsClient = grpc.ServerStreamingClient[ListFindingsResponse]
+
+func (c *peopleServiceClient) ListRosters(ctx context.Context, in *ListRostersRequest, opts ...grpc.CallOption) (*ListRostersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRostersResponse)
+	err := c.cc.Invoke(ctx, PeopleService_ListRosters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peopleServiceClient) ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListDeliveriesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &PeopleService_ServiceDesc.Streams[2], PeopleService_ListDeliveries_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &PeopleService_ServiceDesc.Streams[4], PeopleService_ListDeliveries_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -212,6 +323,22 @@ type PeopleServiceServer interface {
 	SetPerson(context.Context, *SetPersonRequest) (*SetPersonResponse, error)
 	// Submit hands in records of a source in an operator's name, as one delivery. Safe to repeat with the same key.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
+	// MergePeople joins two people that are one human being: the employments of `from` become `into`'s, and `from` is
+	// kept as a name for it. FAILED_PRECONDITION when one of them is cut or was merged before.
+	MergePeople(context.Context, *MergePeopleRequest) (*MergePeopleResponse, error)
+	// SplitPerson makes a person of their own of some of a person's employments.
+	SplitPerson(context.Context, *SplitPersonRequest) (*SplitPersonResponse, error)
+	// CutPerson orders that a person has nothing, anywhere, now, until lifted. Above the limit an hour the first call is
+	// kept as a request, and the same call by another operator makes it so.
+	CutPerson(context.Context, *CutPersonRequest) (*CutPersonResponse, error)
+	// LiftPerson ends a cut: the person has again what HR and the role model say.
+	LiftPerson(context.Context, *LiftPersonRequest) (*LiftPersonResponse, error)
+	// GetCuts returns the cuts and lifts of these people, or streams all of them.
+	GetCuts(*GetCutsRequest, grpc.ServerStreamingServer[GetCutsResponse]) error
+	// ListFindings streams what was noticed about people and nobody ordered: look-alikes, and absence from a roster.
+	ListFindings(*ListFindingsRequest, grpc.ServerStreamingServer[ListFindingsResponse]) error
+	// ListRosters returns the newest rosters of each source, with the verdict of its contract.
+	ListRosters(context.Context, *ListRostersRequest) (*ListRostersResponse, error)
 	ListDeliveries(*ListDeliveriesRequest, grpc.ServerStreamingServer[ListDeliveriesResponse]) error
 	ShowDelivery(context.Context, *ShowDeliveryRequest) (*ShowDeliveryResponse, error)
 	// ReplayDelivery reads a delivery's held items again, with the mapping of now.
@@ -246,6 +373,27 @@ func (UnimplementedPeopleServiceServer) SetPerson(context.Context, *SetPersonReq
 }
 func (UnimplementedPeopleServiceServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedPeopleServiceServer) MergePeople(context.Context, *MergePeopleRequest) (*MergePeopleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MergePeople not implemented")
+}
+func (UnimplementedPeopleServiceServer) SplitPerson(context.Context, *SplitPersonRequest) (*SplitPersonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SplitPerson not implemented")
+}
+func (UnimplementedPeopleServiceServer) CutPerson(context.Context, *CutPersonRequest) (*CutPersonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CutPerson not implemented")
+}
+func (UnimplementedPeopleServiceServer) LiftPerson(context.Context, *LiftPersonRequest) (*LiftPersonResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LiftPerson not implemented")
+}
+func (UnimplementedPeopleServiceServer) GetCuts(*GetCutsRequest, grpc.ServerStreamingServer[GetCutsResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetCuts not implemented")
+}
+func (UnimplementedPeopleServiceServer) ListFindings(*ListFindingsRequest, grpc.ServerStreamingServer[ListFindingsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListFindings not implemented")
+}
+func (UnimplementedPeopleServiceServer) ListRosters(context.Context, *ListRostersRequest) (*ListRostersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRosters not implemented")
 }
 func (UnimplementedPeopleServiceServer) ListDeliveries(*ListDeliveriesRequest, grpc.ServerStreamingServer[ListDeliveriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListDeliveries not implemented")
@@ -389,6 +537,118 @@ func _PeopleService_Submit_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeopleService_MergePeople_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MergePeopleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeopleServiceServer).MergePeople(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeopleService_MergePeople_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeopleServiceServer).MergePeople(ctx, req.(*MergePeopleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeopleService_SplitPerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SplitPersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeopleServiceServer).SplitPerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeopleService_SplitPerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeopleServiceServer).SplitPerson(ctx, req.(*SplitPersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeopleService_CutPerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CutPersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeopleServiceServer).CutPerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeopleService_CutPerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeopleServiceServer).CutPerson(ctx, req.(*CutPersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeopleService_LiftPerson_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LiftPersonRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeopleServiceServer).LiftPerson(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeopleService_LiftPerson_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeopleServiceServer).LiftPerson(ctx, req.(*LiftPersonRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PeopleService_GetCuts_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetCutsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeopleServiceServer).GetCuts(m, &grpc.GenericServerStream[GetCutsRequest, GetCutsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeopleService_GetCutsServer = grpc.ServerStreamingServer[GetCutsResponse]
+
+func _PeopleService_ListFindings_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListFindingsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeopleServiceServer).ListFindings(m, &grpc.GenericServerStream[ListFindingsRequest, ListFindingsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeopleService_ListFindingsServer = grpc.ServerStreamingServer[ListFindingsResponse]
+
+func _PeopleService_ListRosters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRostersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeopleServiceServer).ListRosters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeopleService_ListRosters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeopleServiceServer).ListRosters(ctx, req.(*ListRostersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeopleService_ListDeliveries_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ListDeliveriesRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -464,6 +724,26 @@ var PeopleService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PeopleService_Submit_Handler,
 		},
 		{
+			MethodName: "MergePeople",
+			Handler:    _PeopleService_MergePeople_Handler,
+		},
+		{
+			MethodName: "SplitPerson",
+			Handler:    _PeopleService_SplitPerson_Handler,
+		},
+		{
+			MethodName: "CutPerson",
+			Handler:    _PeopleService_CutPerson_Handler,
+		},
+		{
+			MethodName: "LiftPerson",
+			Handler:    _PeopleService_LiftPerson_Handler,
+		},
+		{
+			MethodName: "ListRosters",
+			Handler:    _PeopleService_ListRosters_Handler,
+		},
+		{
 			MethodName: "ShowDelivery",
 			Handler:    _PeopleService_ShowDelivery_Handler,
 		},
@@ -481,6 +761,16 @@ var PeopleService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ListPeople",
 			Handler:       _PeopleService_ListPeople_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetCuts",
+			Handler:       _PeopleService_GetCuts_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListFindings",
+			Handler:       _PeopleService_ListFindings_Handler,
 			ServerStreams: true,
 		},
 		{

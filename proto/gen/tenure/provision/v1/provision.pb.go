@@ -973,7 +973,10 @@ type Target struct {
 	Attempts          uint32                 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	Problem           string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
 	Detail            string                 `protobuf:"bytes,11,opt,name=detail,proto3" json:"detail,omitempty"`
-	Notes             []string               `protobuf:"bytes,12,rep,name=notes,proto3" json:"notes,omitempty"` // what the application cannot do or enforce does not allow
+	Notes             []string               `protobuf:"bytes,12,rep,name=notes,proto3" json:"notes,omitempty"`                               // what the application cannot do or enforce does not allow
+	EndedAt           *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`            // of a leaver: when access had to end
+	EndKnownAt        *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=end_known_at,json=endKnownAt,proto3" json:"end_known_at,omitempty"` // and when that was known to us
+	CutOffAt          *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=cut_off_at,json=cutOffAt,proto3" json:"cut_off_at,omitempty"`       // and when the application was first seen without it; unset: it is not yet
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1088,6 +1091,27 @@ func (x *Target) GetDetail() string {
 func (x *Target) GetNotes() []string {
 	if x != nil {
 		return x.Notes
+	}
+	return nil
+}
+
+func (x *Target) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *Target) GetEndKnownAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndKnownAt
+	}
+	return nil
+}
+
+func (x *Target) GetCutOffAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CutOffAt
 	}
 	return nil
 }
@@ -1452,7 +1476,7 @@ const file_tenure_provision_v1_provision_proto_rawDesc = "" +
 	"\tperson_id\x18\x02 \x01(\tR\bpersonId\"\x0f\n" +
 	"\rRetryResponse\"2\n" +
 	"\x13ShowAccountsRequest\x12\x1b\n" +
-	"\tperson_id\x18\x01 \x01(\tR\bpersonId\"\xdc\x03\n" +
+	"\tperson_id\x18\x01 \x01(\tR\bpersonId\"\x8b\x05\n" +
 	"\x06Target\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1b\n" +
 	"\tperson_id\x18\x02 \x01(\tR\bpersonId\x126\n" +
@@ -1469,7 +1493,12 @@ const file_tenure_provision_v1_provision_proto_rawDesc = "" +
 	"\aproblem\x18\n" +
 	" \x01(\tR\aproblem\x12\x16\n" +
 	"\x06detail\x18\v \x01(\tR\x06detail\x12\x14\n" +
-	"\x05notes\x18\f \x03(\tR\x05notes\"M\n" +
+	"\x05notes\x18\f \x03(\tR\x05notes\x125\n" +
+	"\bended_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12<\n" +
+	"\fend_known_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"endKnownAt\x128\n" +
+	"\n" +
+	"cut_off_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\bcutOffAt\"M\n" +
 	"\x14ShowAccountsResponse\x125\n" +
 	"\atargets\x18\x01 \x03(\v2\x1b.tenure.provision.v1.TargetR\atargets\"e\n" +
 	"\x0eJournalRequest\x12\x1b\n" +
@@ -1577,33 +1606,36 @@ var file_tenure_provision_v1_provision_proto_depIdxs = []int32{
 	27, // 14: tenure.provision.v1.Target.observed:type_name -> tenure.connector.v1.Account
 	26, // 15: tenure.provision.v1.Target.observed_at:type_name -> google.protobuf.Timestamp
 	26, // 16: tenure.provision.v1.Target.due_at:type_name -> google.protobuf.Timestamp
-	15, // 17: tenure.provision.v1.ShowAccountsResponse.targets:type_name -> tenure.provision.v1.Target
-	28, // 18: tenure.provision.v1.JournalEntry.steps:type_name -> tenure.connector.v1.Step
-	29, // 19: tenure.provision.v1.JournalEntry.results:type_name -> tenure.connector.v1.StepResult
-	30, // 20: tenure.provision.v1.JournalEntry.state:type_name -> tenure.event.v1.OutcomeState
-	26, // 21: tenure.provision.v1.JournalEntry.intent_at:type_name -> google.protobuf.Timestamp
-	26, // 22: tenure.provision.v1.JournalEntry.outcome_at:type_name -> google.protobuf.Timestamp
-	27, // 23: tenure.provision.v1.JournalEntry.observed:type_name -> tenure.connector.v1.Account
-	18, // 24: tenure.provision.v1.JournalResponse.entries:type_name -> tenure.provision.v1.JournalEntry
-	2,  // 25: tenure.provision.v1.ProvisionService.ListApplications:input_type -> tenure.provision.v1.ListApplicationsRequest
-	4,  // 26: tenure.provision.v1.ProvisionService.ShowApplication:input_type -> tenure.provision.v1.ShowApplicationRequest
-	7,  // 27: tenure.provision.v1.ProvisionService.Plan:input_type -> tenure.provision.v1.PlanRequest
-	10, // 28: tenure.provision.v1.ProvisionService.ListStuck:input_type -> tenure.provision.v1.ListStuckRequest
-	12, // 29: tenure.provision.v1.ProvisionService.Retry:input_type -> tenure.provision.v1.RetryRequest
-	14, // 30: tenure.provision.v1.ProvisionService.ShowAccounts:input_type -> tenure.provision.v1.ShowAccountsRequest
-	17, // 31: tenure.provision.v1.ProvisionService.Journal:input_type -> tenure.provision.v1.JournalRequest
-	3,  // 32: tenure.provision.v1.ProvisionService.ListApplications:output_type -> tenure.provision.v1.ListApplicationsResponse
-	5,  // 33: tenure.provision.v1.ProvisionService.ShowApplication:output_type -> tenure.provision.v1.ShowApplicationResponse
-	8,  // 34: tenure.provision.v1.ProvisionService.Plan:output_type -> tenure.provision.v1.PlanResponse
-	11, // 35: tenure.provision.v1.ProvisionService.ListStuck:output_type -> tenure.provision.v1.ListStuckResponse
-	13, // 36: tenure.provision.v1.ProvisionService.Retry:output_type -> tenure.provision.v1.RetryResponse
-	16, // 37: tenure.provision.v1.ProvisionService.ShowAccounts:output_type -> tenure.provision.v1.ShowAccountsResponse
-	19, // 38: tenure.provision.v1.ProvisionService.Journal:output_type -> tenure.provision.v1.JournalResponse
-	32, // [32:39] is the sub-list for method output_type
-	25, // [25:32] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	26, // 17: tenure.provision.v1.Target.ended_at:type_name -> google.protobuf.Timestamp
+	26, // 18: tenure.provision.v1.Target.end_known_at:type_name -> google.protobuf.Timestamp
+	26, // 19: tenure.provision.v1.Target.cut_off_at:type_name -> google.protobuf.Timestamp
+	15, // 20: tenure.provision.v1.ShowAccountsResponse.targets:type_name -> tenure.provision.v1.Target
+	28, // 21: tenure.provision.v1.JournalEntry.steps:type_name -> tenure.connector.v1.Step
+	29, // 22: tenure.provision.v1.JournalEntry.results:type_name -> tenure.connector.v1.StepResult
+	30, // 23: tenure.provision.v1.JournalEntry.state:type_name -> tenure.event.v1.OutcomeState
+	26, // 24: tenure.provision.v1.JournalEntry.intent_at:type_name -> google.protobuf.Timestamp
+	26, // 25: tenure.provision.v1.JournalEntry.outcome_at:type_name -> google.protobuf.Timestamp
+	27, // 26: tenure.provision.v1.JournalEntry.observed:type_name -> tenure.connector.v1.Account
+	18, // 27: tenure.provision.v1.JournalResponse.entries:type_name -> tenure.provision.v1.JournalEntry
+	2,  // 28: tenure.provision.v1.ProvisionService.ListApplications:input_type -> tenure.provision.v1.ListApplicationsRequest
+	4,  // 29: tenure.provision.v1.ProvisionService.ShowApplication:input_type -> tenure.provision.v1.ShowApplicationRequest
+	7,  // 30: tenure.provision.v1.ProvisionService.Plan:input_type -> tenure.provision.v1.PlanRequest
+	10, // 31: tenure.provision.v1.ProvisionService.ListStuck:input_type -> tenure.provision.v1.ListStuckRequest
+	12, // 32: tenure.provision.v1.ProvisionService.Retry:input_type -> tenure.provision.v1.RetryRequest
+	14, // 33: tenure.provision.v1.ProvisionService.ShowAccounts:input_type -> tenure.provision.v1.ShowAccountsRequest
+	17, // 34: tenure.provision.v1.ProvisionService.Journal:input_type -> tenure.provision.v1.JournalRequest
+	3,  // 35: tenure.provision.v1.ProvisionService.ListApplications:output_type -> tenure.provision.v1.ListApplicationsResponse
+	5,  // 36: tenure.provision.v1.ProvisionService.ShowApplication:output_type -> tenure.provision.v1.ShowApplicationResponse
+	8,  // 37: tenure.provision.v1.ProvisionService.Plan:output_type -> tenure.provision.v1.PlanResponse
+	11, // 38: tenure.provision.v1.ProvisionService.ListStuck:output_type -> tenure.provision.v1.ListStuckResponse
+	13, // 39: tenure.provision.v1.ProvisionService.Retry:output_type -> tenure.provision.v1.RetryResponse
+	16, // 40: tenure.provision.v1.ProvisionService.ShowAccounts:output_type -> tenure.provision.v1.ShowAccountsResponse
+	19, // 41: tenure.provision.v1.ProvisionService.Journal:output_type -> tenure.provision.v1.JournalResponse
+	35, // [35:42] is the sub-list for method output_type
+	28, // [28:35] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tenure_provision_v1_provision_proto_init() }
