@@ -50,10 +50,16 @@ func warehouseRoles() []string {
 // application is the warehouse as the configuration has it. The password is kept in a file of dir.
 func (w *warehouse) application(t *testing.T) string {
 	t.Helper()
+	return w.applicationAt(t, w.admin.Host)
+}
+
+// applicationAt is application, reached at an address.
+func (w *warehouse) applicationAt(t *testing.T, address string) string {
+	t.Helper()
 	password := filepath.Join(t.TempDir(), "password")
 	write(t, password, "of the worker")
 	dsn := *w.admin
-	dsn.User = url.User(w.owner)
+	dsn.User, dsn.Host = url.User(w.owner), address
 	return fmt.Sprintf(`
   - name: warehouse
     connector: postgres

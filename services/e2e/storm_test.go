@@ -1,0 +1,404 @@
+//go:build mix
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-ldap/ldap/v3"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tenurehq/tenure/pkg/sqldb"
+	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
+)
+
+// Whatever happens on the way, the end is the same: in three real applications everybody has exactly what the model says,
+// nothing was done there twice with effect, and the log has no gap.
+
+func TestTheEndIsTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("1,771 webhooks, five times")
+	}
+	t.Parallel()
+	c := readCompany(t)
+	seed := uint64(time.Now().UnixNano())
+	for name, way := range map[string]func(*testing.T, *storm){
+		"in order of date":                         (*storm).inOrder,
+		"shuffled, each delivery twice":            (*storm).shuffled,
+		"killed nine times":                        (*storm).killed,
+		"the stream's store deleted":               (*storm).storeDeleted,
+		"applications down, busy, losing replies": (*storm).applicationsAway,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			t.Logf("the seed is %d", seed)
+			s := &storm{company: c, random: rand.New(rand.NewPCG(seed, 1)), order: c.posted(c.postings)} // a storm that can be had again
+			s.mix = newMix(t)
+			way(t, s)
+			s.check(t)
+			s.tenure.stop(t)
+		})
+	}
+}
+
+// storm is a Tenure that has a company's history and three real applications, and what happens meanwhile.
+type storm struct {
+	*tenure
+	*mix
+	company company
+	random  *rand.Rand
+	order   []posted // in which things become known, per person
+}
+
+// serve starts Tenure on that engine, with the mix.
+func (s *storm) serve(t *testing.T, engine string) {
+	t.Helper()
+	p := plan{applications: s.applications(t), logLevel: "warn"}
+	if engine == sqldb.Postgres {
+		p.database = sqltest.PostgresServer(t)
+	}
+	s.tenure = serve(t, p)
+	s.applyModel(t, mixModel)
+}
+
+func (s *storm) inOrder(t *testing.T) {
+	s.serve(t, sqldb.SQLite)
+	half := len(s.company.postings) / 2
+	s.hr(t).postAll(t, s.company.postings[:half], true)
+	s.settle(t)
+	s.compare(t, half)
+	passwords := s.givePasswords(t)
+	s.hr(t).postAll(t, s.company.postings[half:], true)
+	s.settle(t)
+	s.tryPasswords(t, passwords)
+}
+
+func (s *storm) shuffled(t *testing.T) {
+	s.serve(t, sqldb.Postgres)
+	all := s.company.shuffledTwice(s.random.Uint64())
+	s.order = s.company.posted(all)
+	s.hr(t).postAll(t, all, true)
+	s.settle(t)
+}
+
+// killed kills the process at nine points of the history and starts it again; HR repeats what it got no answer to.
+func (s *storm) killed(t *testing.T) {
+	const kills = 9
+	s.serve(t, sqldb.SQLite)
+	var points []int
+	for range kills {
+		points = append(points, s.random.IntN(len(s.company.postings)))
+	}
+	slices.Sort(points)
+	t.Logf("killed after %v webhooks", points)
+	hr := s.hr(t)
+	var posted atomic.Int64
+	var restarts sync.WaitGroup
+	restarts.Go(func() {
+		for _, point := range points {
+			await(t, fmt.Sprintf("webhook %d", point), func() (bool, string) { return int(posted.Load()) >= point, fmt.Sprint(posted.Load()) })
+			_ = s.cmd.Process.Kill()
+			<-s.done
+			s.start(t)
+		}
+	})
+	hr.insist(t, s.company.postings, &posted)
+	restarts.Wait()
+	s.settle(t)
+}
+
+// storeDeleted deletes what JetStream keeps, once under a live server and once while it is stopped.
+func (s *storm) storeDeleted(t *testing.T) {
+	s.serve(t, sqldb.SQLite)
+	third := len(s.company.postings) / 3
+	store := filepath.Join(s.dir, "data", "nats")
+	if _, err := os.Stat(store); err != nil {
+		t.Fatal(err)
+	}
+	remove := func() {
+		if err := os.RemoveAll(store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.hr(t).postAll(t, s.company.postings[:third], true)
+	remove() // much is still under way
+	s.hr(t).postAll(t, s.company.postings[third:2*third], true)
+	_ = s.cmd.Process.Kill()
+	<-s.done
+	s.start(t)
+	s.hr(t).postAll(t, s.company.postings[2*third:], true)
+	s.stopQuickly(t)
+	remove()
+	s.start(t)
+	s.settle(t)
+}
+
+// stopQuickly stops Tenure with work under way.
+func (s *storm) stopQuickly(t *testing.T) {
+	t.Helper()
+	s.tenure.stop(t)
+}
+
+// applicationsAway lets each application be down for a while, be busy and lose replies, while the history goes on.
+func (s *storm) applicationsAway(t *testing.T) {
+	s.serve(t, sqldb.SQLite)
+	postings := s.company.postings
+	tenth := len(postings) / 10
+	wires := []*wire{s.toDirectory, s.toSuite, s.toWarehouse}
+	for n, w := range wires {
+		s.hr(t).postAll(t, postings[:tenth], true)
+		w.setDown(true)
+		s.hr(t).postAll(t, postings[tenth:2*tenth], true)
+		w.setDown(false)
+		w.loseReplies(40)
+		if n == 0 {
+			w.answerBusy(40)
+		}
+		postings = postings[2*tenth:]
+	}
+	s.suite.Throttle(40)
+	for _, w := range wires {
+		w.loseReplies(20)
+	}
+	s.hr(t).postAll(t, postings, true)
+	s.settle(t)
+	for n, w := range wires {
+		if lost, _ := w.counts(); lost < 40 {
+			t.Errorf("application %d lost %d replies, want at least 40", n, lost)
+		}
+	}
+	if _, turnedAway := s.toDirectory.counts(); turnedAway < 40 {
+		t.Errorf("the directory was busy %d times, want 40", turnedAway)
+	}
+}
+
+// check compares the end with the model, the journals with what could be right, and reads the log whole.
+func (s *storm) check(t *testing.T) {
+	t.Helper()
+	s.compare(t, len(s.company.postings))
+	s.checkJournals(t)
+	s.audited(t, 150)
+}
+
+// names are the people's user names by external id, as Tenure gave them.
+func (s *storm) names(t *testing.T) map[string]string {
+	t.Helper()
+	names := map[string]string{}
+	for _, p := range s.dial(t).everybody(t) {
+		names[p.GetRecord().GetExternalId()] = p.GetUserName()
+	}
+	return names
+}
+
+// compare reads all applications and compares everybody with the model, as it is after the first n events.
+func (s *storm) compare(t *testing.T, n int) {
+	t.Helper()
+	names, has := s.names(t), s.holdings(t)
+	active, left := 0, 0
+	for id, r := range s.company.after(n) {
+		name := names[id]
+		if !userName(r).MatchString(name) {
+			t.Errorf("%s has the user name %q", id, name)
+		}
+		for app, wish := range wishes {
+			want := holding{}
+			if r.Status == "active" {
+				wished := wish(r)
+				want = holding{wished.enabled, slices.Sorted(slices.Values(wished.grants))}
+			}
+			got, there := has[app][name]
+			delete(has[app], name)
+			switch {
+			case want.enabled && !there:
+				t.Errorf("%s has no account in %s", id, app)
+			case cmp.Diff(want.grants, got.grants) != "" && len(want.grants)+len(got.grants) > 0, want.enabled != got.enabled:
+				t.Errorf("%s (%s) has %+v in %s, want %+v", id, r.Status, got, app, want)
+			case want.enabled:
+				active++
+			case there:
+				left++
+			}
+		}
+	}
+	for app, others := range has {
+		if len(others) > 0 {
+			t.Errorf("%s has accounts of nobody: %v", app, slices.Collect(maps.Keys(others)))
+		}
+	}
+	t.Logf("after %d events %d accounts of active people have exactly what the model says, %d of others nothing", n, active, left)
+}
+
+// givePasswords gives everybody with an entry in the directory, and with a login in the warehouse, a password of their own.
+func (s *storm) givePasswords(t *testing.T) (logins []string) {
+	t.Helper()
+	has := s.holdings(t)
+	for name := range has["directory"] {
+		s.directory.SetPassword(t, name, "of "+name)
+		logins = append(logins, name)
+	}
+	var all bytes.Buffer
+	for name := range has["warehouse"] {
+		fmt.Fprintf(&all, "ALTER ROLE %q PASSWORD 'of %s';\n", name, name)
+	}
+	s.warehouse.sql(t, all.String())
+	return logins
+}
+
+// tryPasswords binds and logs in as everybody: who has left is let in nowhere, the others everywhere they should.
+func (s *storm) tryPasswords(t *testing.T, logins []string) {
+	t.Helper()
+	has := s.holdings(t)
+	refused := 0
+	for _, name := range logins {
+		err := s.directory.Bind(t, name, "of "+name)
+		if err != nil && !ldap.IsErrorWithCode(err, ldap.LDAPResultInvalidCredentials) {
+			t.Fatal(err)
+		}
+		if want := has["directory"][name].enabled; want != (err == nil) {
+			t.Errorf("%s (active: %v) binds: %v", name, want, err)
+		}
+		if err != nil {
+			refused++
+		}
+		role, there := has["warehouse"][name]
+		if !there {
+			continue
+		}
+		conn, err := s.warehouse.login(t, name, "of "+name)
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
+		if role.enabled != (err == nil) {
+			t.Errorf("%s (active: %v) logs in: %v", name, role.enabled, err)
+		}
+	}
+	if refused == 0 || refused == len(logins) {
+		t.Errorf("%d of %d cannot bind: that shows little", refused, len(logins))
+	}
+	t.Logf("of %d people with a password %d cannot bind any more", len(logins), refused)
+}
+
+// checkJournals reads the applications' own journals.
+func (s *storm) checkJournals(t *testing.T) {
+	t.Helper()
+	names := s.names(t)
+	perPerson := map[string][]posted{}
+	for _, p := range s.order {
+		perPerson[p.record.ExternalID] = append(perPerson[p.record.ExternalID], p)
+	}
+	for app, journal := range map[string][]effect{
+		"directory": s.directoryJournal(t), "suite": s.suiteJournal(t), "warehouse": s.warehouseJournal(t),
+	} {
+		right := map[effect]int{}
+		for id, arrived := range perPerson {
+			maps.Copy(right, most(arrived, names[id], wishes[app]))
+		}
+		nothingTwice(t, app, journal, right)
+	}
+}
+
+// posted are the records of postings, in this order, each once.
+func (c company) posted(postings []posting) (all []posted) {
+	byID := map[string]record{}
+	for n, p := range c.postings {
+		byID[p.id] = c.records[n]
+	}
+	seen := map[string]bool{}
+	for _, p := range postings {
+		if !seen[p.id] {
+			seen[p.id] = true
+			all = append(all, posted{p.id, byID[p.id]})
+		}
+	}
+	return all
+}
+
+// insist posts until everything is accepted, as an HR system does: what got no answer is sent again.
+func (h *hr) insist(t *testing.T, postings []posting, done *atomic.Int64) {
+	t.Helper()
+	const atATime = 8
+	lanes := make([][]posting, atATime) // a person's in one lane, so in order
+	for _, p := range postings {
+		lane := 0
+		for _, c := range p.person {
+			lane = (lane*31 + int(c)) % atATime
+		}
+		lanes[lane] = append(lanes[lane], p)
+	}
+	var senders sync.WaitGroup
+	for _, lane := range lanes {
+		senders.Go(func() {
+			for _, p := range lane {
+				awaitFor(t, time.Minute, "delivery "+p.id+" to be accepted", func() (bool, string) {
+					_, err := h.post(t, p)
+					return err == nil, fmt.Sprint(err)
+				})
+				done.Add(1)
+			}
+		})
+	}
+	senders.Wait()
+}
+
+// warehouseJournal reads what PostgreSQL logged of every statement: what was in a transaction that was committed had effect.
+func (s *storm) warehouseJournal(t *testing.T) (journal []effect) {
+	t.Helper()
+	under := map[string][]effect{} // by session
+	for line := range strings.Lines(read(t, s.warehouse.log(t))) {
+		session, rest, ok := strings.Cut(line, " ")
+		_, statement, isStatement := strings.Cut(rest, ": ")
+		if !ok || !isStatement {
+			continue
+		}
+		if strings.HasPrefix(rest, "NOTICE:") || strings.HasPrefix(rest, "WARNING:") { // it was so already
+			if done := under[session]; len(done) > 0 {
+				under[session] = done[:len(done)-1]
+			}
+			continue
+		}
+		statement = strings.TrimSpace(statement)
+		switch {
+		case statement == "begin", statement == "rollback":
+			under[session] = nil
+		case statement == "commit":
+			journal, under[session] = append(journal, under[session]...), nil
+		default:
+			if e, ok := warehouseEffect(statement); ok {
+				under[session] = append(under[session], e)
+			}
+		}
+	}
+	return journal
+}
+
+// warehouseEffect reads a statement of the connector's.
+func warehouseEffect(statement string) (effect, bool) {
+	word := strings.Fields(strings.ReplaceAll(statement, `"`, ""))
+	switch {
+	case len(word) < 4:
+	case word[0] == "CREATE" && word[1] == "ROLE":
+		return effect{word[2], "create", ""}, true
+	case word[0] == "DROP" && word[1] == "ROLE":
+		return effect{word[2], "delete", ""}, true
+	case word[0] == "ALTER" && word[1] == "ROLE" && word[3] == "LOGIN":
+		return effect{word[2], "enable", ""}, true
+	case word[0] == "ALTER" && word[1] == "ROLE" && word[3] == "NOLOGIN":
+		return effect{word[2], "disable", ""}, true
+	case word[0] == "GRANT" && word[2] == "TO":
+		return effect{word[3], "grant", word[1]}, true
+	case word[0] == "REVOKE" && word[2] == "FROM":
+		return effect{word[3], "revoke", word[1]}, true
+	}
+	return effect{}, false
+}
