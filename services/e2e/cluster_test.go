@@ -103,14 +103,41 @@ func (c *cluster) cli(t *testing.T, args ...string) ran {
 
 func (c *cluster) settle(t *testing.T) {
 	t.Helper()
+	c.door(t).settle(t)
+}
+
+// door is the console, to an operator with a certificate.
+func (c *cluster) door(t *testing.T) operators {
+	t.Helper()
 	all := make([]*process, 0, len(c.running))
 	for _, p := range c.running {
 		all = append(all, p)
 	}
 	base := filepath.Join(c.certs, "ada")
-	dial(t, rpc.PeerConfig{
+	return dial(t, rpc.PeerConfig{
 		Address: c.at["console"][1], TLS: rpc.TLS{CertFile: base + ".crt", KeyFile: base + ".key", CAFile: filepath.Join(c.certs, "ca.crt")},
-	}, all...).settle(t)
+	}, all...)
+}
+
+// hr is the HR system behind the source acme-hr.
+func (c *cluster) hr(t *testing.T) *hr {
+	t.Helper()
+	trusted, err := (rpc.TLS{CAFile: filepath.Join(c.certs, "ca.crt")}).Client("ingest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newHR(t, "https://"+c.at["ingest"][0]+"/v1/webhooks/acme-hr", c.secret, &http.Transport{TLSClientConfig: trusted})
+}
+
+// replaceApplications gives every service these applications in place of the example's.
+func (c *cluster) replaceApplications(t *testing.T, applications string) {
+	t.Helper()
+	for service := range processes {
+		file := filepath.Join(c.dir, service, "tenure.yaml")
+		if before, _, found := strings.Cut(read(t, file), "\napplications:"); found { // the last key
+			write(t, file, before+"\napplications:\n"+applications)
+		}
+	}
 }
 
 // has is what a person has in the applications, by their own word: "wiki group:staff, …".
@@ -144,11 +171,7 @@ func TestFiveProcessesOverNATSAndPostgreSQLGiveMoveAndTakeAccess(t *testing.T) {
 	}
 	c.ada(t, "model", "apply", model, "--yes").want(t, 0)
 
-	trusted, err := (rpc.TLS{CAFile: filepath.Join(c.certs, "ca.crt")}).Client("ingest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	hr := newHR(t, "https://"+c.at["ingest"][0]+"/v1/webhooks/acme-hr", c.secret, &http.Transport{TLSClientConfig: trusted})
+	hr := c.hr(t)
 	person := record{
 		ExternalID: "10001", Status: "active", GivenName: "Georgi", FamilyName: "Facello", Department: "d005", Title: "Engineer",
 		Attributes: map[string]string{}, StartDate: "2020-01-01",

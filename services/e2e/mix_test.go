@@ -223,11 +223,11 @@ func ldif(t *testing.T, text []byte) (all []entry) {
 func (m *mix) inSuite(t *testing.T) map[string]holding {
 	t.Helper()
 	type resource struct {
-		ID          string                      `json:"id"`
-		UserName    string                      `json:"userName"`
-		DisplayName string                      `json:"displayName"`
-		Active      bool                        `json:"active"`
-		Members     []struct{ Value string }    `json:"members"`
+		ID          string                   `json:"id"`
+		UserName    string                   `json:"userName"`
+		DisplayName string                   `json:"displayName"`
+		Active      bool                     `json:"active"`
+		Members     []struct{ Value string } `json:"members"`
 	}
 	header := filepath.Join(t.TempDir(), "header")
 	write(t, header, "Authorization: Bearer "+m.suite.Token()+"\n")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
+	"github.com/tenurehq/tenure/services/audit/evidence"
 )
 
 // Whatever happens on the way, the end is the same: in three real applications everybody has exactly what the model says,
@@ -34,11 +35,12 @@ func TestTheEndIsTheSame(t *testing.T) {
 	c := readCompany(t)
 	seed := uint64(time.Now().UnixNano())
 	for name, way := range map[string]func(*testing.T, *storm){
-		"in order of date":                         (*storm).inOrder,
-		"shuffled, each delivery twice":            (*storm).shuffled,
-		"killed nine times":                        (*storm).killed,
-		"the stream's store deleted":               (*storm).storeDeleted,
+		"in order of date":                        (*storm).inOrder,
+		"shuffled, each delivery twice":           (*storm).shuffled,
+		"killed nine times":                       (*storm).killed,
+		"the stream's store deleted":              (*storm).storeDeleted,
 		"applications down, busy, losing replies": (*storm).applicationsAway,
+		"five processes, each killed three times": (*storm).processesKilled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,82 +49,123 @@ func TestTheEndIsTheSame(t *testing.T) {
 			s.mix = newMix(t)
 			way(t, s)
 			s.check(t)
-			s.tenure.stop(t)
 		})
 	}
 }
 
 // storm is a Tenure that has a company's history and three real applications, and what happens meanwhile.
 type storm struct {
-	*tenure
 	*mix
 	company company
 	random  *rand.Rand
 	order   []posted // in which things become known, per person
+
+	door func(*testing.T) operators      // to look at Tenure
+	cli  func(*testing.T, ...string) ran // as an operator
 }
 
-// serve starts Tenure on that engine, with the mix.
-func (s *storm) serve(t *testing.T, engine string) {
+// serve starts Tenure in one process on that engine, with the mix.
+func (s *storm) serve(t *testing.T, engine string) *tenure {
 	t.Helper()
 	p := plan{applications: s.applications(t), logLevel: "warn"}
 	if engine == sqldb.Postgres {
 		p.database = sqltest.PostgresServer(t)
 	}
-	s.tenure = serve(t, p)
-	s.applyModel(t, mixModel)
+	tn := serve(t, p)
+	tn.applyModel(t, mixModel)
+	s.door, s.cli = tn.dial, tn.cli
+	return tn
+}
+
+func (s *storm) settle(t *testing.T) {
+	t.Helper()
+	s.door(t).settle(t)
 }
 
 func (s *storm) inOrder(t *testing.T) {
-	s.serve(t, sqldb.SQLite)
+	hr := s.serve(t, sqldb.SQLite).hr(t)
 	half := len(s.company.postings) / 2
-	s.hr(t).postAll(t, s.company.postings[:half], true)
+	hr.postAll(t, s.company.postings[:half], true)
 	s.settle(t)
 	s.compare(t, half)
 	passwords := s.givePasswords(t)
-	s.hr(t).postAll(t, s.company.postings[half:], true)
+	hr.postAll(t, s.company.postings[half:], true)
 	s.settle(t)
 	s.tryPasswords(t, passwords)
 }
 
 func (s *storm) shuffled(t *testing.T) {
-	s.serve(t, sqldb.Postgres)
+	hr := s.serve(t, sqldb.Postgres).hr(t)
 	all := s.company.shuffledTwice(s.random.Uint64())
 	s.order = s.company.posted(all)
-	s.hr(t).postAll(t, all, true)
+	hr.postAll(t, all, true)
 	s.settle(t)
 }
 
 // killed kills the process at nine points of the history and starts it again; HR repeats what it got no answer to.
 func (s *storm) killed(t *testing.T) {
-	const kills = 9
-	s.serve(t, sqldb.SQLite)
+	tn := s.serve(t, sqldb.SQLite)
+	s.meanwhile(t, tn.hr(t), 9, func(int) {
+		_ = tn.cmd.Process.Kill()
+		<-tn.done
+		tn.start(t)
+	})
+}
+
+// meanwhile lets HR tell the whole history, and does something after each of so many webhooks on the way.
+func (s *storm) meanwhile(t *testing.T, hr *hr, times int, do func(n int)) {
+	t.Helper()
 	var points []int
-	for range kills {
-		points = append(points, s.random.IntN(len(s.company.postings)))
+	for range times {
+		points = append(points, 1+s.random.IntN(len(s.company.postings)))
 	}
 	slices.Sort(points)
-	t.Logf("killed after %v webhooks", points)
-	hr := s.hr(t)
+	t.Logf("it happens after %v webhooks", points)
 	var posted atomic.Int64
-	var restarts sync.WaitGroup
-	restarts.Go(func() {
-		for _, point := range points {
+	var happening sync.WaitGroup
+	happening.Go(func() {
+		for n, point := range points {
 			await(t, fmt.Sprintf("webhook %d", point), func() (bool, string) { return int(posted.Load()) >= point, fmt.Sprint(posted.Load()) })
-			_ = s.cmd.Process.Kill()
-			<-s.done
-			s.start(t)
+			do(n)
 		}
 	})
 	hr.insist(t, s.company.postings, &posted)
-	restarts.Wait()
+	happening.Wait()
 	s.settle(t)
+}
+
+// processesKilled has each service in a process of its own, over NATS and PostgreSQL, and kills each of them three times.
+func (s *storm) processesKilled(t *testing.T) {
+	c := newCluster(t)
+	c.replaceApplications(t, s.applications(t))
+	var services []string
+	for service := range processes {
+		services = append(services, service, service, service)
+		c.launch(t, service)
+	}
+	for service, p := range c.running {
+		p.awaitReady(t, c.at[service][2])
+	}
+	write(t, filepath.Join(c.dir, "model", "roles.yaml"), mixModel)
+	s.door, s.cli = c.door, c.ada
+	c.ada(t, "model", "apply", "model", "--yes").want(t, 0)
+	slices.Sort(services)
+	s.random.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
+	t.Logf("killed: %v", services)
+	s.meanwhile(t, c.hr(t), len(services), func(n int) {
+		p := c.running[services[n]]
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		c.launch(t, services[n])
+		c.running[services[n]].awaitReady(t, c.at[services[n]][2])
+	})
 }
 
 // storeDeleted deletes what JetStream keeps, once under a live server and once while it is stopped.
 func (s *storm) storeDeleted(t *testing.T) {
-	s.serve(t, sqldb.SQLite)
+	tn := s.serve(t, sqldb.SQLite)
 	third := len(s.company.postings) / 3
-	store := filepath.Join(s.dir, "data", "nats")
+	store := filepath.Join(tn.dir, "data", "nats")
 	if _, err := os.Stat(store); err != nil {
 		t.Fatal(err)
 	}
@@ -131,35 +174,29 @@ func (s *storm) storeDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.hr(t).postAll(t, s.company.postings[:third], true)
+	tn.hr(t).postAll(t, s.company.postings[:third], true)
 	remove() // much is still under way
-	s.hr(t).postAll(t, s.company.postings[third:2*third], true)
-	_ = s.cmd.Process.Kill()
-	<-s.done
-	s.start(t)
-	s.hr(t).postAll(t, s.company.postings[2*third:], true)
-	s.stopQuickly(t)
+	tn.hr(t).postAll(t, s.company.postings[third:2*third], true)
+	_ = tn.cmd.Process.Kill()
+	<-tn.done
+	tn.start(t)
+	tn.hr(t).postAll(t, s.company.postings[2*third:], true)
+	tn.stop(t)
 	remove()
-	s.start(t)
+	tn.start(t)
 	s.settle(t)
-}
-
-// stopQuickly stops Tenure with work under way.
-func (s *storm) stopQuickly(t *testing.T) {
-	t.Helper()
-	s.tenure.stop(t)
 }
 
 // applicationsAway lets each application be down for a while, be busy and lose replies, while the history goes on.
 func (s *storm) applicationsAway(t *testing.T) {
-	s.serve(t, sqldb.SQLite)
+	hr := s.serve(t, sqldb.SQLite).hr(t)
 	postings := s.company.postings
 	tenth := len(postings) / 10
 	wires := []*wire{s.toDirectory, s.toSuite, s.toWarehouse}
 	for n, w := range wires {
-		s.hr(t).postAll(t, postings[:tenth], true)
+		hr.postAll(t, postings[:tenth], true)
 		w.setDown(true)
-		s.hr(t).postAll(t, postings[tenth:2*tenth], true)
+		hr.postAll(t, postings[tenth:2*tenth], true)
 		w.setDown(false)
 		w.loseReplies(40)
 		if n == 0 {
@@ -171,7 +208,7 @@ func (s *storm) applicationsAway(t *testing.T) {
 	for _, w := range wires {
 		w.loseReplies(20)
 	}
-	s.hr(t).postAll(t, postings, true)
+	hr.postAll(t, postings, true)
 	s.settle(t)
 	for n, w := range wires {
 		if lost, _ := w.counts(); lost < 40 {
@@ -188,14 +225,17 @@ func (s *storm) check(t *testing.T) {
 	t.Helper()
 	s.compare(t, len(s.company.postings))
 	s.checkJournals(t)
-	s.audited(t, 150)
+	report := answer[evidence.Report](t, s.cli(t, "audit", "verify", "-o", "json"))
+	if len(report.Missing) > 0 || report.Origins["provision/directory"] == 0 {
+		t.Errorf("the log is not whole: %+v", report)
+	}
 }
 
 // names are the people's user names by external id, as Tenure gave them.
 func (s *storm) names(t *testing.T) map[string]string {
 	t.Helper()
 	names := map[string]string{}
-	for _, p := range s.dial(t).everybody(t) {
+	for _, p := range s.door(t).everybody(t) {
 		names[p.GetRecord().GetExternalId()] = p.GetUserName()
 	}
 	return names

@@ -98,13 +98,18 @@ func (tn *tenure) cliAs(t *testing.T, operator string, args ...string) ran {
 }
 
 // ask runs a command with -o json, expects that it succeeds, and reads its answer.
-func ask[T any](t *testing.T, tn *tenure, args ...string) (answer T) {
+func ask[T any](t *testing.T, tn *tenure, args ...string) T {
 	t.Helper()
-	r := tn.cli(t, append(args, "-o", "json")...).want(t, 0)
-	if err := json.Unmarshal([]byte(r.stdout), &answer); err != nil {
+	return answer[T](t, tn.cli(t, append(args, "-o", "json")...))
+}
+
+// answer expects that a command with -o json succeeded, and reads what it printed.
+func answer[T any](t *testing.T, r ran) (said T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(r.want(t, 0).stdout), &said); err != nil {
 		t.Fatalf("%s: %v\n%s", r.line, err, r.stdout)
 	}
-	return answer
+	return said
 }
 
 // applyModel makes a model take effect.

@@ -1,15 +1,10 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -79,87 +74,11 @@ func TestARuleThatErrsTakesNothingAwayAndGivesNothing(t *testing.T) {
 	}
 }
 
-// wire is a way to a server that a test can cut.
-type wire struct {
-	listener net.Listener
-	to       string
-
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
-}
-
-func newWire(t *testing.T, to string) *wire {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &wire{listener: listener, to: to}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() { w.carry(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-		w.set(true)
-		all.Wait()
-	})
-	return w
-}
-
-func (w *wire) carry(near net.Conn) {
-	defer near.Close()
-	far, err := new(net.Dialer).DialContext(context.Background(), "tcp", w.to)
-	if err != nil {
-		return
-	}
-	defer far.Close()
-	w.mu.Lock()
-	if w.cut {
-		w.mu.Unlock()
-		return
-	}
-	w.conns = append(w.conns, near, far)
-	w.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(far, near)
-		_ = far.Close()
-	}()
-	_, _ = io.Copy(near, far)
-	_ = near.Close()
-	<-done
-}
-
-// set cuts the wire, with all that is on it, or mends it.
-func (w *wire) set(cut bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cut = cut; cut {
-		for _, conn := range w.conns {
-			_ = conn.Close()
-		}
-		w.conns = nil
-	}
-}
-
 func TestAnApplicationThatIsAwayDelaysOnlyItselfAndCatchesUp(t *testing.T) {
 	t.Parallel()
 	w, db := wiki{freeAddresses(t, 1)[0]}, newWarehouse(t, []string{"dept_d005", "dept_d001"})
 	cable := newWire(t, db.admin.Host)
-	reached := *db
-	reached.admin = &url.URL{}
-	*reached.admin = *db.admin
-	reached.admin.Host = cable.listener.Addr().String()
-	tn := serve(t, plan{applications: demoApplication("wiki", w.address, smallGroups, "") + reached.application(t)})
+	tn := serve(t, plan{applications: demoApplication("wiki", w.address, smallGroups, "") + db.applicationAt(t, cable.address)})
 	tn.applyModel(t, smallRoles+`  - name: readers
     for_each: {d: "[person.department]"}
     members: d in ["d005", "d001"]
@@ -181,7 +100,7 @@ func TestAnApplicationThatIsAwayDelaysOnlyItselfAndCatchesUp(t *testing.T) {
 	})
 	tn.settle(t)
 
-	cable.set(true)
+	cable.setDown(true)
 	say("change", func(n int, r *record) { // some leave, some move, some stay
 		switch n % 3 {
 		case 0:
@@ -203,7 +122,7 @@ func TestAnApplicationThatIsAwayDelaysOnlyItselfAndCatchesUp(t *testing.T) {
 		t.Fatalf("the warehouse is cut off and has heard of the leaver: %+v", l)
 	}
 
-	cable.set(false)
+	cable.setDown(false)
 	tn.settle(t)
 	logins := db.logins(t, []string{"dept_d005", "dept_d001"})
 	for n, r := range people {
