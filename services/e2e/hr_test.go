@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,4 +162,31 @@ func (h *hr) postAll(t *testing.T, postings []posting, perPerson bool) {
 	if first != nil {
 		t.Fatal(first)
 	}
+}
+
+// insist posts until everything is accepted, as an HR system does: what got no answer is sent again.
+func (h *hr) insist(t *testing.T, postings []posting, done *atomic.Int64) {
+	t.Helper()
+	const atATime = 8
+	lanes := make([][]posting, atATime) // a person's in one lane, so in order
+	for _, p := range postings {
+		lane := 0
+		for _, c := range p.person {
+			lane = (lane*31 + int(c)) % atATime
+		}
+		lanes[lane] = append(lanes[lane], p)
+	}
+	var senders sync.WaitGroup
+	for _, lane := range lanes {
+		senders.Go(func() {
+			for _, p := range lane {
+				awaitFor(t, time.Minute, "delivery "+p.id+" to be accepted", func() (bool, string) {
+					_, err := h.post(t, p)
+					return err == nil, fmt.Sprint(err)
+				})
+				done.Add(1)
+			}
+		})
+	}
+	senders.Wait()
 }

@@ -165,7 +165,7 @@ func (s *storm) processesKilled(t *testing.T) {
 func (s *storm) storeDeleted(t *testing.T) {
 	tn := s.serve(t, sqldb.SQLite)
 	third := len(s.company.postings) / 3
-	store := filepath.Join(tn.dir, "data", "nats")
+	store := filepath.Join(tn.dir, "data", "jetstream")
 	if _, err := os.Stat(store); err != nil {
 		t.Fatal(err)
 	}
@@ -362,33 +362,6 @@ func (c company) posted(postings []posting) (all []posted) {
 		}
 	}
 	return all
-}
-
-// insist posts until everything is accepted, as an HR system does: what got no answer is sent again.
-func (h *hr) insist(t *testing.T, postings []posting, done *atomic.Int64) {
-	t.Helper()
-	const atATime = 8
-	lanes := make([][]posting, atATime) // a person's in one lane, so in order
-	for _, p := range postings {
-		lane := 0
-		for _, c := range p.person {
-			lane = (lane*31 + int(c)) % atATime
-		}
-		lanes[lane] = append(lanes[lane], p)
-	}
-	var senders sync.WaitGroup
-	for _, lane := range lanes {
-		senders.Go(func() {
-			for _, p := range lane {
-				awaitFor(t, time.Minute, "delivery "+p.id+" to be accepted", func() (bool, string) {
-					_, err := h.post(t, p)
-					return err == nil, fmt.Sprint(err)
-				})
-				done.Add(1)
-			}
-		})
-	}
-	senders.Wait()
 }
 
 // warehouseJournal reads what PostgreSQL logged of every statement: what was in a transaction that was committed had effect.
