@@ -14,6 +14,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/tenurehq/tenure/services/ingest/source"
 )
 
 const (
@@ -27,27 +29,10 @@ const (
 )
 
 // ErrRefused is the one error of Verify, whatever was wrong: the answer must not help who guesses.
-var ErrRefused = errors.New("signature refused")
-
-// refused is ErrRefused with its reason, which is counted and not sent.
-type refused string
-
-// The reasons of a refusal.
-const (
-	badHeaders   refused = "headers"
-	badTimestamp refused = "timestamp"
-	badSignature refused = "signature"
-)
-
-func (refused) Error() string        { return ErrRefused.Error() }
-func (refused) Is(target error) bool { return target == ErrRefused }
+var ErrRefused = source.ErrRefused
 
 // Reason is why Verify refused, as a short code for a counter: headers, timestamp or signature; "" for another error.
-func Reason(err error) string {
-	var r refused
-	errors.As(err, &r)
-	return string(r)
-}
+func Reason(err error) string { return source.Reason(err) }
 
 // Keys are a source's secrets, newest first. Safe for concurrent use.
 type Keys struct {
@@ -87,32 +72,29 @@ func ParseKeys(text []byte) (*Keys, error) {
 	return &k, nil
 }
 
-// Message is a verified request's identity.
-type Message struct {
-	ID   string    // webhook-id
-	Time time.Time // webhook-timestamp, whole seconds
-}
+// Message is a verified request's identity: webhook-id and webhook-timestamp, in whole seconds.
+type Message = source.Message
 
 // Verify checks a request against all secrets, judging its timestamp by now. The error is ErrRefused; Reason tells more
 // of it.
 func (k *Keys) Verify(h http.Header, body []byte, now time.Time) (Message, error) {
-	id, stamp := single(h, standardwebhooks.HeaderWebhookID), single(h, standardwebhooks.HeaderWebhookTimestamp)
+	id, stamp := source.Header(h, standardwebhooks.HeaderWebhookID), source.Header(h, standardwebhooks.HeaderWebhookTimestamp)
 	seconds, err := strconv.ParseInt(stamp, 10, 64)
 	if err != nil || stamp != strconv.FormatInt(seconds, 10) || !validID(id) || ambiguous(body) ||
-		single(h, standardwebhooks.HeaderWebhookSignature) == "" {
-		return Message{}, badHeaders
+		source.Header(h, standardwebhooks.HeaderWebhookSignature) == "" {
+		return Message{}, source.BadHeaders
 	}
 	// Compared as seconds: a time.Duration overflows with the timestamps that attackers send.
 	const tolerance = int64(Tolerance / time.Second)
 	if t := now.Unix(); seconds < t-tolerance || seconds > t+tolerance {
-		return Message{}, badTimestamp
+		return Message{}, source.BadTimestamp
 	}
 	for _, key := range k.keys {
 		if key.VerifyIgnoringTimestamp(body, h) == nil { // compares in constant time
 			return Message{ID: id, Time: time.Unix(seconds, 0).UTC()}, nil
 		}
 	}
-	return Message{}, badSignature
+	return Message{}, source.BadSignature
 }
 
 // Sign returns the headers under which body is sent, signed with the newest secret.
@@ -129,14 +111,6 @@ func (k *Keys) Sign(id string, at time.Time, body []byte) (http.Header, error) {
 	h.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(at.Unix(), 10))
 	h.Set(standardwebhooks.HeaderWebhookSignature, signature)
 	return h, nil
-}
-
-// single is a header's value; "" when it is missing or there are several, of which two readers might take different ones.
-func single(h http.Header, name string) string {
-	if values := h.Values(name); len(values) == 1 {
-		return values[0]
-	}
-	return ""
 }
 
 func validID(id string) bool {
