@@ -85,5 +85,5 @@ func nothingTwice(t *testing.T, application string, journal []effect, right map[
 	if len(journal) == 0 {
 		t.Errorf("the journal of %s is empty", application)
 	}
-	t.Log(fmt.Sprintf("the journal of %s: %d effects, none more often than it can be right", application, len(journal)))
+	t.Logf("the journal of %s: %d effects, none more often than it can be right", application, len(journal))
 }

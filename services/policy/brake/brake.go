@@ -1,0 +1,128 @@
+// Package brake bounds how many people can lose access before somebody looks: a feed that sends nobody, a model that
+// matches nobody any more, or a connector that misreads everybody does harm to a few and not to all.
+//
+// It is pure: a verdict follows from the limits, what was released in the windows before, and what is to be released
+// now. It promises that what it releases without corroboration stays within every limit, that inside the limits nothing
+// is held, that a person is released or held whole, and that what is corroborated is never held.
+package brake
+
+import "slices"
+
+// Limits of the windows. A wider window never allows fewer than the hour does: in a small company a tenth of the people
+// may be nobody.
+type Limits struct {
+	PerHour   Limit // people, in any sixty minutes
+	PerDay    Limit // people, in any 24 hours
+	PerAppDay Limit // people of one application, in any 24 hours
+}
+
+// Population is how many there are to lose access.
+type Population struct {
+	People int            // who should have any access
+	Apps   map[string]int // who should have an account, by application
+}
+
+// Spent is how many distinct people lost access without corroboration in the windows before now.
+type Spent struct {
+	Hour int
+	Day  int
+	Apps map[string]int // by application, in the last 24 hours
+}
+
+// Corroboration is why a removal is believed whatever its company.
+type Corroboration uint8
+
+// The reasons. What none of them supports counts in the windows.
+const (
+	Uncorroborated Corroboration = iota
+	Ordered                      // by an operator
+	Announced                    // the end date was known for 24 hours
+	Agreed                       // two sources say so
+	Approved                     // two people released exactly this
+)
+
+// Removal is what one person is to lose now.
+type Removal struct {
+	Person        string
+	Apps          []string // in which something is taken away, each once
+	Cause         Cause
+	Corroboration Corroboration
+	Counted       bool // the person is in the hour's count already: losing more costs nothing there, nor in the day's
+}
+
+// Window names a limit.
+type Window uint8
+
+// The windows.
+const (
+	NoWindow Window = iota
+	Hour
+	Day
+	AppDay
+)
+
+// Verdict on one removal.
+type Verdict struct {
+	Held    Window // whose limit it would exceed; NoWindow: released
+	App     string // of AppDay
+	Limit   int    // as it stands for the population of now
+	Already int    // how many had been released in that window
+}
+
+// Released says that the removal may be carried out.
+func (v Verdict) Released() bool { return v.Held == NoWindow }
+
+// Judge gives a verdict on each removal, in their order: each released one is spent before the next is judged. spent is not
+// changed.
+func Judge(limits Limits, population Population, spent Spent, removals []Removal) []Verdict {
+	j := judge{limits: limits, population: population, spent: spent}
+	j.spent.Apps = make(map[string]int, len(spent.Apps))
+	for app, n := range spent.Apps {
+		j.spent.Apps[app] = n
+	}
+	verdicts := make([]Verdict, len(removals))
+	for i, r := range removals {
+		if r.Corroboration != Uncorroborated || len(r.Apps) == 0 {
+			continue
+		}
+		if verdicts[i] = j.verdict(r); verdicts[i].Released() {
+			j.spend(r)
+		}
+	}
+	return verdicts
+}
+
+type judge struct {
+	limits     Limits
+	population Population
+	spent      Spent
+}
+
+func (j *judge) verdict(r Removal) Verdict {
+	hour := j.limits.PerHour.Of(j.population.People)
+	if !r.Counted {
+		if j.spent.Hour >= hour {
+			return Verdict{Held: Hour, Limit: hour, Already: j.spent.Hour}
+		}
+		if day := max(hour, j.limits.PerDay.Of(j.population.People)); j.spent.Day >= day {
+			return Verdict{Held: Day, Limit: day, Already: j.spent.Day}
+		}
+	}
+	for _, app := range slices.Sorted(slices.Values(r.Apps)) {
+		limit := max(hour, j.limits.PerAppDay.Of(j.population.Apps[app]))
+		if already := j.spent.Apps[app]; already >= limit {
+			return Verdict{Held: AppDay, App: app, Limit: limit, Already: already}
+		}
+	}
+	return Verdict{}
+}
+
+func (j *judge) spend(r Removal) {
+	if !r.Counted {
+		j.spent.Hour++
+		j.spent.Day++
+	}
+	for _, app := range r.Apps {
+		j.spent.Apps[app]++
+	}
+}
