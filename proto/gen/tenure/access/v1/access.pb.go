@@ -46,6 +46,7 @@ type Desired struct {
 	Since         *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=since,proto3" json:"since,omitempty"`                                      // when the fact that led to it was committed (ingest's clock), for latency figures
 	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`                   // when the person's access ended by HR's or an operator's word; unset: they are employed
 	EndKnownAt    *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=end_known_at,json=endKnownAt,proto3" json:"end_known_at,omitempty"`        // when that word was committed; may be before ended_at
+	Employment    uint64                 `protobuf:"varint,18,opt,name=employment,proto3" json:"employment,omitempty"`                           // the person's runs of employment are counted from 1; a cancelled termination begins none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -197,6 +198,13 @@ func (x *Desired) GetEndKnownAt() *timestamppb.Timestamp {
 		return x.EndKnownAt
 	}
 	return nil
+}
+
+func (x *Desired) GetEmployment() uint64 {
+	if x != nil {
+		return x.Employment
+	}
+	return 0
 }
 
 type GetDesiredRequest struct {
@@ -1840,7 +1848,7 @@ var File_tenure_access_v1_access_proto protoreflect.FileDescriptor
 
 const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1dtenure/access/v1/access.proto\x12\x10tenure.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tenure/auth/v1/auth.proto\x1a\x1btenure/event/v1/event.proto\"\x87\x06\n" +
+	"\x1dtenure/access/v1/access.proto\x12\x10tenure.access.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tenure/auth/v1/auth.proto\x1a\x1btenure/event/v1/event.proto\"\xa7\x06\n" +
 	"\aDesired\x12\x1b\n" +
 	"\tperson_id\x18\x01 \x01(\tR\bpersonId\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x1e\n" +
@@ -1863,7 +1871,10 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\x05since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x125\n" +
 	"\bended_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12<\n" +
 	"\fend_known_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"endKnownAt\x1a:\n" +
+	"endKnownAt\x12\x1e\n" +
+	"\n" +
+	"employment\x18\x12 \x01(\x04R\n" +
+	"employment\x1a:\n" +
 	"\fAccountEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
