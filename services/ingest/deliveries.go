@@ -129,6 +129,9 @@ func (s *Service) ShowDelivery(ctx context.Context, req *peoplev1.ShowDeliveryRe
 		return nil, fault.New(fault.NotFound, "no delivery %q", req.GetId())
 	}
 	items, err := s.store.Items(ctx, delivery.ID)
+	if isNotice(delivery) {
+		items, err = s.store.Noticed(ctx, delivery.ID)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +168,9 @@ func (s *Service) replay(ctx context.Context, tx store.Tx, d store.Delivery) ([]
 	feed, ok := s.sources[d.Source]
 	if !ok {
 		return nil, fault.New(fault.Refused, "the source %s is no longer configured", d.Source)
+	}
+	if isNotice(d) {
+		return s.replayNotice(ctx, tx, feed, d)
 	}
 	read, err := feed.read(d.Body, d.SourceTime)
 	var wrong *source.Error

@@ -192,7 +192,8 @@ func TestAConfigurationThatCannotWorkIsRefused(t *testing.T) {
 	for what, spoil := range map[string]func(*ingest.Config){
 		"a name with a space":       func(c *ingest.Config) { c.Sources[0].Name = "acme hr" },
 		"no such kind":              func(c *ingest.Config) { c.Sources[0].Kind = "pigeon" },
-		"bamboohr: not built yet":   func(c *ingest.Config) { c.Sources[0].Kind = "bamboohr" },
+		"scim: not built yet":       func(c *ingest.Config) { c.Sources[0].Kind = "scim" },
+		"needs a secret and an API": func(c *ingest.Config) { c.Sources[1].Kind = ingest.KindBambooHR },
 		"needs a secret":            func(c *ingest.Config) { c.Sources[0].Keys = nil },
 		"takes no secret":           func(c *ingest.Config) { c.Sources[2].Keys = c.Sources[0].Keys },
 		"two of that name":          func(c *ingest.Config) { c.Sources[1].Name = c.Sources[0].Name },

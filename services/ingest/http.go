@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/telemetry"
 	"github.com/tenurehq/tenure/services/ingest/source"
-	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
 )
 
 const (
@@ -81,6 +81,9 @@ func (s *Service) webhook(w http.ResponseWriter, r *http.Request) {
 	}
 	body, message, failed := s.prove(w, r, feed)
 	if failed != nil {
+		if feed != nil && feed.Vendor != nil {
+			failed.patient()
+		}
 		if failed.reason != "" {
 			s.metrics.refused.WithLabelValues(label, failed.reason).Inc()
 		} else {
@@ -89,14 +92,18 @@ func (s *Service) webhook(w http.ResponseWriter, r *http.Request) {
 		failed.write(w)
 		return
 	}
-	answer := s.receive(r, feed, body, message)
+	take := s.receive
+	if feed.Vendor != nil {
+		take = s.receiveNotice
+	}
+	answer := take(r, feed, body, message)
 	if answer.failure != nil {
 		s.metrics.deliveries.WithLabelValues(label, answer.result).Inc()
 	}
 	answer.write(w)
 }
 
-// failure is an answer to a request that was not taken.
+// failure is an answer to a request that was not taken: 4xx, 5xx, or 200 to one that wanted nothing.
 type failure struct {
 	status     int
 	text       string
@@ -108,23 +115,20 @@ type failure struct {
 
 // prove reads a body and finds out whether feed's sender signed it. Until that is known the body takes one of few places.
 // A source that is not there is judged like one that is, by keys that nobody has.
-func (s *Service) prove(w http.ResponseWriter, r *http.Request, feed *feed) ([]byte, standardwebhooks.Message, *failure) {
-	keys := s.nobody
-	if feed != nil && feed.Keys != nil {
-		keys = feed.Keys
-	}
+func (s *Service) prove(w http.ResponseWriter, r *http.Request, feed *feed) ([]byte, source.Message, *failure) {
+	verifier := feed.verifier(s.nobody)
 	tooLarge := &failure{
 		status: http.StatusRequestEntityTooLarge, result: resultTooLarge, pointer: new(string),
 		text: fmt.Sprintf("the body is over %d bytes", source.MaxBody),
 	}
 	if r.ContentLength > source.MaxBody {
-		return nil, standardwebhooks.Message{}, tooLarge
+		return nil, source.Message{}, tooLarge
 	}
 	select {
 	case s.unproven <- struct{}{}:
 		defer func() { <-s.unproven }()
 	default:
-		return nil, standardwebhooks.Message{}, &failure{
+		return nil, source.Message{}, &failure{
 			status: http.StatusTooManyRequests, result: resultOverloaded, text: "too many requests at once", retryAfter: "1",
 		}
 	}
@@ -134,16 +138,19 @@ func (s *Service) prove(w http.ResponseWriter, r *http.Request, feed *feed) ([]b
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return nil, standardwebhooks.Message{}, tooLarge
+		return nil, source.Message{}, tooLarge
 	case err != nil:
-		return nil, standardwebhooks.Message{}, &failure{
+		return nil, source.Message{}, &failure{
 			status: http.StatusRequestTimeout, result: resultIncomplete, text: "the body did not arrive",
 		}
 	}
-	message, err := keys.Verify(r.Header, body, s.now())
+	message, err := verifier.Verify(r.Header, body, s.now())
+	if errors.Is(err, source.ErrPing) {
+		return nil, source.Message{}, &failure{status: http.StatusOK, result: resultPing}
+	}
 	if err != nil {
-		return nil, standardwebhooks.Message{}, &failure{
-			status: http.StatusUnauthorized, text: unprovenText, reason: standardwebhooks.Reason(err),
+		return nil, source.Message{}, &failure{
+			status: http.StatusUnauthorized, text: unprovenText, reason: source.Reason(err),
 		}
 	}
 	return body, message, nil
@@ -155,6 +162,8 @@ type answer struct {
 	Delivery string       `json:"delivery"`
 	Held     *string      `json:"held"`
 	Items    []itemAnswer `json:"items,omitempty"`
+
+	status int // 0: 202
 }
 
 type itemAnswer struct {
@@ -164,7 +173,7 @@ type itemAnswer struct {
 }
 
 // receive takes what a proven sender sent.
-func (s *Service) receive(r *http.Request, feed *feed, body []byte, message standardwebhooks.Message) answer {
+func (s *Service) receive(r *http.Request, feed *feed, body []byte, message source.Message) answer {
 	read, err := feed.read(body, message.Time)
 	var wrong *source.Error
 	switch {
@@ -214,7 +223,7 @@ func (a answer) write(w http.ResponseWriter) {
 		a.failure.write(w)
 		return
 	}
-	writeJSON(w, http.StatusAccepted, a)
+	writeJSON(w, cmp.Or(a.status, http.StatusAccepted), a)
 }
 
 func (f *failure) write(w http.ResponseWriter) {
@@ -225,7 +234,7 @@ func (f *failure) write(w http.ResponseWriter) {
 		w.Header().Set("Connection", "close") // else the answer would wait for the body, which we do not want
 	}
 	writeJSON(w, f.status, struct {
-		Error   string  `json:"error"`
+		Error   string  `json:"error,omitempty"`
 		Pointer *string `json:"pointer,omitempty"`
 	}{f.text, f.pointer})
 }
@@ -244,7 +253,8 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 // keptHeaders are those that tell later how a delivery came: identity, time, signature and sender.
 func keptHeaders(h http.Header) []byte {
 	var b strings.Builder
-	for _, name := range []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "Content-Type", "User-Agent"} {
+	for _, name := range []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "X-Bamboohr-Timestamp",
+		"X-Bamboohr-Signature", "Bob-Signature", "Content-Type", "User-Agent"} {
 		for _, value := range h.Values(name) {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
 		}

@@ -41,6 +41,8 @@ const (
 	KindStandardWebhooks = "standard-webhooks" // posts to /v1/webhooks/<name>
 	KindCSV              = "csv"               // only what an operator imports
 	KindManual           = "manual"            // operators' own words; one source at most
+	KindBambooHR         = "bamboohr"          // posts whose record changed, which is then read from its API
+	KindHiBob            = "hibob"             // the same
 )
 
 // defaultRawRetention is how long raw bodies are kept when a source does not say.
@@ -51,6 +53,7 @@ type Source struct {
 	Name         string                 // [a-z0-9-]{1,40}
 	Kind         string                 // one of the Kind constants
 	Keys         *standardwebhooks.Keys // kind standard-webhooks only
+	Vendor       Vendor                 // kinds bamboohr and hibob only
 	Zone         *time.Location         // for dates of people without a zone; nil: UTC
 	RawRetention time.Duration          // how long bodies and headers are kept; 0: 30 days
 	Mapping      *mapping.Mapping       // nil: the generic form
@@ -103,10 +106,21 @@ func (s Source) validate() error {
 		if s.Kind == KindManual && s.Mapping != nil {
 			return fmt.Errorf("source %s: kind %s takes no mapping", s.Name, s.Kind)
 		}
-	case "bamboohr", "hibob", "scim":
+	case KindBambooHR, KindHiBob:
+		switch {
+		case s.Vendor == nil:
+			return fmt.Errorf("source %s: kind %s needs a secret and an API", s.Name, s.Kind)
+		case s.Mapping == nil:
+			return fmt.Errorf("source %s: kind %s needs a mapping", s.Name, s.Kind)
+		}
+	case "scim":
 		return fmt.Errorf("source %s: kind %s: not built yet", s.Name, s.Kind)
 	default:
-		return fmt.Errorf("source %s: no such kind %q: want %s, %s or %s", s.Name, s.Kind, KindStandardWebhooks, KindCSV, KindManual)
+		return fmt.Errorf("source %s: no such kind %q: want %s, %s, %s, %s or %s",
+			s.Name, s.Kind, KindStandardWebhooks, KindBambooHR, KindHiBob, KindCSV, KindManual)
+	}
+	if s.Vendor != nil && s.Kind != KindBambooHR && s.Kind != KindHiBob {
+		return fmt.Errorf("source %s: kind %s has no API that is read", s.Name, s.Kind)
 	}
 	if s.RawRetention < 0 {
 		return fmt.Errorf("source %s: raw_retention is negative", s.Name)
@@ -147,6 +161,7 @@ type Service struct {
 	metrics  *metrics
 	unproven chan struct{} // one element for each body whose sender is not known yet
 	wake     chan struct{} // holds one element when something became due earlier
+	readers  []*backReader // of the sources that are read back
 }
 
 // feed is a source made ready.
@@ -192,6 +207,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 			f.RawRetention = defaultRawRetention
 		}
 		s.sources[src.Name] = f
+		if f.Vendor != nil {
+			s.readers = append(s.readers, newBackReader(f))
+		}
 		if src.Kind == KindManual {
 			s.manual = f
 		}
@@ -211,10 +229,14 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Outbox is the service's, whose figures who owns the registry may register.
 func (s *Service) Outbox() *outbox.Outbox { return s.outbox }
 
-// Run does what goes on by itself: events to the bus, what becomes due, and forgetting raw bodies. Requests are
+// Run does what goes on by itself: events to the bus, what becomes due, reading back, and forgetting raw bodies. Requests are
 // answered whether it runs or not.
 func (s *Service) Run(ctx context.Context) error {
-	return run.All(ctx, s.outbox.Relay, s.timers, s.retention)
+	tasks := []run.Task{s.outbox.Relay, s.timers, s.retention}
+	for _, r := range s.readers {
+		tasks = append(tasks, func(ctx context.Context) error { return s.readBack(ctx, r) })
+	}
+	return run.All(ctx, tasks...)
 }
 
 // Register offers PeopleService and ingest's EventLog.

@@ -20,6 +20,7 @@ const (
 	resultIncomplete  = "incomplete" // the body did not arrive
 	resultOverloaded  = "overloaded"
 	resultUnavailable = "unavailable"
+	resultPing        = "ping" // only tried whether somebody listens
 )
 
 // nameless is the label of sources that are not configured: what strangers make up must not become labels.
@@ -30,7 +31,12 @@ type metrics struct {
 	refused    *prometheus.CounterVec
 	held       *prometheus.CounterVec
 	lifecycle  *prometheus.CounterVec
-	nextDue    atomic.Int64 // microseconds; 0: nothing is waiting for its time, or another replica watches
+
+	readbacks      *prometheus.CounterVec
+	readbacksDue   *prometheus.GaugeVec
+	oldestReadback *prometheus.GaugeVec
+
+	nextDue atomic.Int64 // microseconds; 0: nothing is waiting for its time, or another replica watches
 }
 
 func newMetrics(registry prometheus.Registerer, now func() time.Time) (*metrics, error) {
@@ -47,6 +53,15 @@ func newMetrics(registry prometheus.Registerer, now func() time.Time) (*metrics,
 		lifecycle: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tenure_ingest_lifecycle_events_total", Help: "Lifecycle events by kind.",
 		}, []string{"kind"}),
+		readbacks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tenure_ingest_readbacks_total", Help: "Employees read from a source's API, by what came of it.",
+		}, []string{"source", "result"}),
+		readbacksDue: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tenure_ingest_readbacks_due", Help: "Employees whose record changed by their source's word and who are not read yet.",
+		}, []string{"source"}),
+		oldestReadback: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tenure_ingest_oldest_readback_seconds", Help: "For how long the oldest of them has been waiting.",
+		}, []string{"source"}),
 	}
 	if registry == nil {
 		return m, nil
@@ -61,7 +76,7 @@ func newMetrics(registry prometheus.Registerer, now func() time.Time) (*metrics,
 		}
 		return max(0, now().Sub(sqldb.Time(due)).Seconds())
 	})
-	for _, c := range []prometheus.Collector{m.deliveries, m.refused, m.held, m.lifecycle, oldest} {
+	for _, c := range []prometheus.Collector{m.deliveries, m.refused, m.held, m.lifecycle, m.readbacks, m.readbacksDue, m.oldestReadback, oldest} {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register figures: %w", err)
 		}
