@@ -97,6 +97,9 @@ func desiredToProto(d store.Desired) *accessv1.Desired {
 		EventId:       d.EventID,
 		CorrelationId: d.CorrelationID,
 		Since:         timestamp(d.Since),
+		EndedAt:       timestamp(d.Decided.EndedAt),
+		EndKnownAt:    timestamp(d.Decided.KnownAt),
+		Employment:    unsigned(d.Decided.Run),
 	}
 }
 

@@ -146,13 +146,14 @@ func (s *Service) weigh(
 	wanted := decide.Decide(rules.Rules, personOf(p), standing)
 	d := decision{
 		Decision: store.Decision{
-			Person:  p.GetId(),
-			N:       before.N + 1,
-			Basis:   store.Basis{PersonVersion: signed(p.GetVersion()), ModelSeq: rules.applied.Seq, Accounts: s.basis},
-			At:      s.now(),
-			Errors:  wanted.Errors,
-			Trigger: t.event,
-			Nonce:   make([]byte, nonceSize),
+			Person:     p.GetId(),
+			N:          before.N + 1,
+			Basis:      store.Basis{PersonVersion: signed(p.GetVersion()), ModelSeq: rules.applied.Seq, Accounts: s.basis},
+			Employment: employmentOf(before.Employment, p, t.since),
+			At:         s.now(),
+			Errors:     wanted.Errors,
+			Trigger:    t.event,
+			Nonce:      make([]byte, nonceSize),
 		},
 		lane: laneOf(p),
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap/zaptest"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/bus/bustest"
@@ -299,10 +300,8 @@ type people struct {
 func (s *people) put(p *peoplev1.Person) *peoplev1.Person {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := &peoplev1.Person{
-		Id: p.GetId(), Version: s.known[p.GetId()].GetVersion() + 1, UserName: p.GetUserName(),
-		Status: p.GetStatus(), Record: p.GetRecord(),
-	}
+	now := proto.CloneOf(p)
+	now.Version = s.known[p.GetId()].GetVersion() + 1
 	s.known[p.GetId()] = now
 	return now
 }

@@ -19,24 +19,33 @@ type Basis struct {
 	Accounts      int64 // identifies applications and account attributes
 }
 
+// Employment is where a person stands between employed and not.
+type Employment struct {
+	Run     int64     // runs of employment, counted from 1; 0: not counted yet
+	EndedAt time.Time // when access had to end; zero: employed, or never was
+	KnownAt time.Time // when the word that ended it was committed; may be before EndedAt
+}
+
 // Decided is the last decision about a person, without what it gives.
 type Decided struct {
 	N int64 // 0: never decided
 	Basis
+	Employment
 	Withheld bool // grants are kept back
 }
 
 // Decision is a decision to be saved.
 type Decision struct {
-	Person   string
-	N        int64 // of this decision: one more than the one it was begun from
-	Basis    Basis
-	At       time.Time
-	Errors   []model.RuleError
-	Withheld bool
-	Trigger  string // id of the event that led to it; empty: repair
-	Nonce    []byte
-	Changes  []Desired // applications whose row changes
+	Person     string
+	N          int64 // of this decision: one more than the one it was begun from
+	Basis      Basis
+	Employment Employment
+	At         time.Time
+	Errors     []model.RuleError
+	Withheld   bool
+	Trigger    string // id of the event that led to it; empty: repair
+	Nonce      []byte
+	Changes    []Desired // applications whose row changes
 }
 
 // Changed says whether a generation grows.
@@ -53,16 +62,18 @@ func (d *Decision) Changed() bool {
 // decided about since, and never goes back to an older version of the person or an older model. It returns whom it
 // took. The decisions must be in order of person, so that two transactions cannot wait for each other.
 func (t Tx) Claim(ctx context.Context, decisions []Decision) (map[string]bool, error) {
-	const columns = 8
+	const columns = 11
 	taken := make(map[string]bool, len(decisions))
 	for chunk := range chunks(decisions, columns) {
 		claim := `
-INSERT INTO decisions (person, n, person_version, model_seq, accounts, withheld_at, decided_at, errors)
+INSERT INTO decisions (person, n, person_version, model_seq, accounts, withheld_at, decided_at, errors,
+                       employment, ended_at, end_known_at)
 VALUES ` + sqldb.Values(len(chunk), columns) + `
 ON CONFLICT (person) DO UPDATE
 SET n = excluded.n, person_version = excluded.person_version, model_seq = excluded.model_seq,
     accounts = excluded.accounts, withheld_at = excluded.withheld_at, decided_at = excluded.decided_at,
-    errors = excluded.errors
+    errors = excluded.errors, employment = excluded.employment, ended_at = excluded.ended_at,
+    end_known_at = excluded.end_known_at
 WHERE decisions.n = excluded.n - 1
   AND decisions.person_version <= excluded.person_version
   AND decisions.model_seq <= excluded.model_seq
@@ -79,7 +90,8 @@ RETURNING person`
 				withheldAt = sqldb.Micros(d.At)
 			}
 			args = append(args, d.Person, d.N, d.Basis.PersonVersion, d.Basis.ModelSeq, d.Basis.Accounts,
-				withheldAt, sqldb.Micros(d.At), errors)
+				withheldAt, sqldb.Micros(d.At), errors,
+				d.Employment.Run, sqldb.Micros(d.Employment.EndedAt), sqldb.Micros(d.Employment.KnownAt))
 		}
 		rows, err := t.Query(ctx, claim, args...)
 		people, err := sqldb.Collect(rows, err, scanText)
@@ -93,19 +105,26 @@ RETURNING person`
 	return taken, nil
 }
 
+const decidedColumns = `c.n, c.person_version, c.model_seq, c.accounts, c.withheld_at, c.employment, c.ended_at, c.end_known_at`
+
+// scanDecided scans decidedColumns after other columns.
+func scanDecided(scan func(...any) error, others ...any) (d Decided, err error) {
+	var withheldAt, endedAt, knownAt int64
+	err = scan(append(others, &d.N, &d.PersonVersion, &d.ModelSeq, &d.Accounts, &withheldAt, &d.Run, &endedAt, &knownAt)...)
+	d.Withheld, d.EndedAt, d.KnownAt = withheldAt > 0, sqldb.Time(endedAt), sqldb.Time(knownAt)
+	return d, err
+}
+
 // Decided returns the last decisions about these people; those never decided about are left out.
 func (s *Store) Decided(ctx context.Context, people []string) (map[string]Decided, error) {
 	found := make(map[string]Decided, len(people))
 	for chunk := range chunks(people, 1) {
-		query := `SELECT person, n, person_version, model_seq, accounts, withheld_at FROM decisions WHERE person IN ` +
+		query := `SELECT person, ` + decidedColumns + ` FROM decisions c WHERE person IN ` +
 			sqldb.Values(1, len(chunk))
 		rows, err := s.db.Query(ctx, query, anyOf(chunk)...)
 		_, err = sqldb.Collect(rows, err, func(scan func(...any) error) (struct{}, error) {
 			var person string
-			var d Decided
-			var withheldAt int64
-			err := scan(&person, &d.N, &d.PersonVersion, &d.ModelSeq, &d.Accounts, &withheldAt)
-			d.Withheld = withheldAt > 0
+			d, err := scanDecided(scan, &person)
 			found[person] = d
 			return struct{}{}, err
 		})
@@ -118,17 +137,14 @@ func (s *Store) Decided(ctx context.Context, people []string) (map[string]Decide
 
 // Latest returns the last decision about a person with what could not be decided; N is 0 when there is none.
 func (s *Store) Latest(ctx context.Context, person string) (Decided, []model.RuleError, error) {
-	const query = `
-SELECT n, person_version, model_seq, accounts, withheld_at, errors FROM decisions WHERE person = $1`
+	const query = `SELECT c.errors, ` + decidedColumns + ` FROM decisions c WHERE person = $1`
 	var errors []model.RuleError
 	rows, err := s.db.Query(ctx, query, person)
 	found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (d Decided, err error) {
-		var withheldAt int64
 		var encoded []byte
-		if err := scan(&d.N, &d.PersonVersion, &d.ModelSeq, &d.Accounts, &withheldAt, &encoded); err != nil {
+		if d, err = scanDecided(scan, &encoded); err != nil {
 			return d, err
 		}
-		d.Withheld = withheldAt > 0
 		errors, err = decodeErrors(encoded)
 		return d, err
 	})

@@ -60,23 +60,23 @@ SET generation = excluded.generation, state = excluded.state, lane = excluded.la
 }
 
 const desiredColumns = `d.person, d.application, d.generation, d.state, d.lane, d.release_id, d.event_id,
-       d.correlation_id, d.decided_at, d.since, d.access, c.n, c.person_version, c.model_seq, c.accounts, c.withheld_at`
+       d.correlation_id, d.decided_at, d.since, d.access, ` + decidedColumns
 
 func scanDesired(scan func(...any) error) (Desired, error) {
 	var d Desired
-	var state, lane, decidedAt, since, withheldAt int64
+	var state, lane, decidedAt, since int64
 	var access []byte
-	err := scan(&d.Person, &d.Application, &d.Generation, &state, &lane, &d.Release, &d.EventID,
-		&d.CorrelationID, &decidedAt, &since, &access,
-		&d.Decided.N, &d.Decided.PersonVersion, &d.Decided.ModelSeq, &d.Decided.Accounts, &withheldAt)
+	decided, err := scanDecided(scan, &d.Person, &d.Application, &d.Generation, &state, &lane, &d.Release, &d.EventID,
+		&d.CorrelationID, &decidedAt, &since, &access)
 	if err != nil {
 		return d, err
 	}
+	d.Decided = decided
 	d.Lane = eventv1.Lane_LANE_NORMAL
 	if lane == int64(eventv1.Lane_LANE_URGENT) {
 		d.Lane = eventv1.Lane_LANE_URGENT
 	}
-	d.DecidedAt, d.Since, d.Decided.Withheld = sqldb.Time(decidedAt), sqldb.Time(since), withheldAt > 0
+	d.DecidedAt, d.Since = sqldb.Time(decidedAt), sqldb.Time(since)
 	d.Access, err = decodeAccess(access)
 	d.Access.State = decide.State(state)
 	return d, err
