@@ -34,6 +34,16 @@ func (s *Settings) Ingest() (ingest.Config, error) {
 				return cfg, s.Errorf(key+".secret_file", "%v", err)
 			}
 		}
+		if readBack(src.Kind) {
+			if one.Vendor, err = s.vendor(key, src); err != nil {
+				return cfg, err
+			}
+		}
+		if src.Mapping == "" && readBack(src.Kind) {
+			if one.Mapping, err = mapping.Compile(src.Kind+".yaml", defaultMapping(src.Kind), zone); err != nil {
+				return cfg, err // it is compiled in: cannot be
+			}
+		}
 		if src.Mapping != "" {
 			text, err := os.ReadFile(string(src.Mapping))
 			if err != nil {

@@ -97,10 +97,20 @@ type Source struct {
 	TimeZone     string            `yaml:"time_zone"`
 	RawRetention time.Duration     `yaml:"raw_retention"`
 	Mapping      config.Path       `yaml:"mapping"`
+	API          API               `yaml:"api"`
 
 	// Of later releases: refused by name.
 	Roster   config.Section `yaml:"roster"`
 	Contract config.Section `yaml:"contract"`
+}
+
+// API is where a source is read whose webhooks only say whose record changed.
+type API struct {
+	URL       string            `yaml:"url"`        // up to and with the version
+	User      string            `yaml:"user"`       // hibob: the service user's id
+	TokenFile config.SecretFile `yaml:"token_file"` // bamboohr: the API key; hibob: the service user's token
+	Fields    []string          `yaml:"fields"`     // for an own mapping: those besides what the default one reads
+	Timeout   time.Duration     `yaml:"timeout"`    // of a request
 }
 
 // Application is a target that holds accounts.
@@ -185,6 +195,9 @@ func (s *Settings) fill() {
 	for i := range s.Sources {
 		if s.Sources[i].RawRetention == 0 {
 			s.Sources[i].RawRetention = defaultRetention
+		}
+		if s.Sources[i].Kind == "hibob" && s.Sources[i].API.URL == "" {
+			s.Sources[i].API.URL = hiBobAPI
 		}
 		if s.Sources[i].TimeZone == "" {
 			s.Sources[i].TimeZone = "UTC"

@@ -58,10 +58,11 @@ func folder(t *testing.T) string {
 
 // app and src are an application and a source to which one more key is added.
 const (
-	app = "applications:\n  - {name: wiki, connector: demo, owner: o}\n  - name: code\n    owner: o\n    connector: demo\n    "
-	src = "sources:\n  - {name: a, kind: manual}\n  - name: b\n    "
-	tls = "tls: {cert_file: tls/tls.crt, key_file: tls/tls.key, client_ca_file: tls/ca.crt}\n"
-	sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	app    = "applications:\n  - {name: wiki, connector: demo, owner: o}\n  - name: code\n    owner: o\n    connector: demo\n    "
+	src    = "sources:\n  - {name: a, kind: manual}\n  - name: b\n    "
+	bamboo = src + "kind: bamboohr\n    secret_file: secrets/acme-hr\n    api:\n      url: https://acme.bamboohr.com/api/v1\n"
+	tls    = "tls: {cert_file: tls/tls.crt, key_file: tls/tls.key, client_ca_file: tls/ca.crt}\n"
+	sum    = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 )
 
 func TestRefusalsNameFileLineAndKey(t *testing.T) {
@@ -70,8 +71,6 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 	for _, c := range []struct{ content, want string }{
 		// Of later releases.
 		{"data_dir: d\nbrake: {per_hour: \"5\"}", "2:brake: not built yet"},
-		{src + "kind: bamboohr", "4:sources[1].kind: bamboohr: not built yet"},
-		{src + "kind: hibob", "4:sources[1].kind: hibob: not built yet"},
 		{src + "kind: scim", "4:sources[1].kind: scim: not built yet"},
 		{src + "kind: csv\n    roster: {}", "5:sources[1].roster: not built yet"},
 		{src + "kind: csv\n    contract: {min_rows: 1}", "5:sources[1].contract: not built yet"},
@@ -94,7 +93,7 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{"applications:\n- {name: a, owner: o, connector: demo}\n- {name: a, owner: o, connector: demo}", "3:applications[1].name: a is there twice"},
 
 		// Sources.
-		{src + "kind: csw", `4:sources[1].kind: "csw" is none of standard-webhooks, csv, manual`},
+		{src + "kind: csw", `4:sources[1].kind: "csw" is none of standard-webhooks, bamboohr, hibob, csv, manual`},
 		{src + "kind: manual", "4:sources[1].kind: a is of kind manual already"},
 		{src + "kind: standard-webhooks", "3:sources[1].secret_file: needed: deliveries are signed"},
 		{src + "kind: standard-webhooks\n    secret_file: secrets/gone", "5:sources[1].secret_file: read secret: open DIR/secrets/gone: no such file"},
@@ -102,6 +101,18 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{src + "kind: csv\n    secret_file: secrets/acme-hr", "5:sources[1].secret_file: kind csv has no signed deliveries"},
 		{"sources:\n  - name: b\n    kind: manual\n    secret_file: secrets/acme-hr", "4:sources[0].secret_file: kind manual has no signed deliveries"},
 		{"sources:\n  - name: b\n    kind: manual\n    mapping: mapping.yaml", "4:sources[0].mapping: operators' own words need none"},
+		{src + "kind: bamboohr", "3:sources[1].secret_file: needed: deliveries are signed"},
+		{bamboo, "6:sources[1].api.token_file: needed: what a webhook says is read from the API"},
+		{bamboo + "      token_file: secrets/gone", "8:sources[1].api.token_file: read secret: open DIR/secrets/gone: no such file"},
+		{bamboo + "      token_file: secrets/acme-hr\n      user: ada", "9:sources[1].api.user: BambooHR takes the API key alone"},
+		{bamboo + "      token_file: secrets/acme-hr\n      fields: [division]", "9:sources[1].api.fields: the default mapping reads none of them: set mapping"},
+		{bamboo + "      token_file: secrets/acme-hr\n      fields: [\"a,b\"]\n    mapping: m.yaml", `9:sources[1].api.fields[0]: "a,b" is no field's name`},
+		{bamboo + "      token_file: secrets/acme-hr\n      timeout: -1s", "9:sources[1].api.timeout: less than nothing"},
+		{strings.Replace(bamboo, "https:", "http:", 1) + "      token_file: secrets/acme-hr", "7:sources[1].api.url: must begin with https://, or be on loopback"},
+		{strings.Replace(bamboo, "acme-hr", "warehouse", 1) + "      token_file: secrets/acme-hr", "5:sources[1].secret_file: line 1: the key has 7 bytes, it must have 8 to 512"},
+		{src + "kind: bamboohr\n    secret_file: secrets/acme-hr\n    api: {token_file: secrets/acme-hr}", "6:sources[1].api.url: needed: https://COMPANY.bamboohr.com/api/v1"},
+		{src + "kind: hibob\n    secret_file: secrets/acme-hr\n    api: {token_file: secrets/acme-hr}", "6:sources[1].api.user: needed: the id of the service user"},
+		{src + "kind: csv\n    api: {timeout: 1s}", "5:sources[1].api: only sources of kind bamboohr and hibob are read back"},
 		{src + "kind: csv\n    time_zone: Berlin", `5:sources[1].time_zone: "Berlin" is no IANA time zone`},
 		{src + "kind: csv\n    raw_retention: -1h", "5:sources[1].raw_retention: less than nothing"},
 		{src + "kind: csv\n    mapping: gone.yaml", "5:sources[1].mapping: open DIR/gone.yaml: no such file"},

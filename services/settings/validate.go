@@ -24,8 +24,8 @@ var (
 // What each enumerated key may say, and what it may say in a later release.
 var (
 	roles      = []string{"viewer", "operator", "approver", "admin"}
-	kinds      = []string{"standard-webhooks", "csv", "manual"}
-	laterKinds = []string{"bamboohr", "hibob", "scim", "roster"}
+	kinds      = []string{"standard-webhooks", "bamboohr", "hibob", "csv", "manual"}
+	laterKinds = []string{"scim", "roster"}
 	builtIn    = []string{"postgres", "demo", "remote"}
 	laterConns = []string{"ldap", "scim"}
 	levels     = []string{"debug", "info", "warn", "error"}
@@ -227,12 +227,15 @@ func (s *Settings) sources() error {
 			return s.Errorf(key+".kind", "%s is of kind manual already", manual)
 		case src.Kind == "manual" && src.Mapping != "":
 			return s.Errorf(key+".mapping", "operators' own words need none")
-		case src.Kind == "standard-webhooks" && src.SecretFile.Empty():
+		case signed(src.Kind) && src.SecretFile.Empty():
 			return s.Errorf(key+".secret_file", "needed: deliveries are signed")
-		case src.Kind != "standard-webhooks" && !src.SecretFile.Empty():
+		case !signed(src.Kind) && !src.SecretFile.Empty():
 			return s.Errorf(key+".secret_file", "kind %s has no signed deliveries", src.Kind)
 		case src.Kind == "manual":
 			manual = src.Name
+		}
+		if err := s.api(key+".api", src); err != nil {
+			return err
 		}
 		if _, err := time.LoadLocation(src.TimeZone); err != nil || src.TimeZone == "Local" {
 			return s.Errorf(key+".time_zone", "%q is no IANA time zone", src.TimeZone)
