@@ -32,12 +32,16 @@ type given struct {
 		NoRelease    bool              `yaml:"no_release,omitempty"`
 		Version      uint64            `yaml:"person_version,omitempty"`
 		Decision     uint64            `yaml:"decision,omitempty"`
+		Run          uint64            `yaml:"employment,omitempty"`
+		Stays        bool              `yaml:"has_not_left,omitempty"`
 	} `yaml:"desired"`
 	Enforce     string   `yaml:"enforce"`
 	Adopt       string   `yaml:"adopt,omitempty"`
 	DeleteAfter string   `yaml:"delete_after,omitempty"`
 	Cannot      []string `yaml:"cannot,omitempty,flow"`
 	Exclusive   []string `yaml:"exclusive,omitempty,flow"`
+	Rehired     string   `yaml:"when_rehired,omitempty"`
+	Renames     bool     `yaml:"renames,omitempty"` // login is the account's name and can be changed
 
 	Linked     []account `yaml:"linked,omitempty"`
 	Marked     []account `yaml:"marked,omitempty"`
@@ -46,6 +50,8 @@ type given struct {
 
 	Gave            []string `yaml:"gave,omitempty,flow"`
 	Made            string   `yaml:"made,omitempty"`
+	Unlinked        bool     `yaml:"not_on_record,omitempty"`
+	UsedFor         uint64   `yaml:"used_for_employment,omitempty"`
 	SettledDecision uint64   `yaml:"settled_decision,omitempty"`
 	LeaverVersion   uint64   `yaml:"disabled_for_leaver_version,omitempty"`
 	DeletedVersion  uint64   `yaml:"deleted_for_version,omitempty"`
@@ -55,6 +61,7 @@ type given struct {
 
 type account struct {
 	ID          string            `yaml:"id"`
+	Name        string            `yaml:"name,omitempty"`
 	Marker      string            `yaml:"marker,omitempty"`
 	Status      string            `yaml:"status"`
 	Attributes  map[string]string `yaml:"attributes,omitempty,flow"`
@@ -72,7 +79,10 @@ type want struct {
 	Leaving bool     `yaml:"leaving,omitempty"`
 	Holds   bool     `yaml:"holds,omitempty"`
 	Removal bool     `yaml:"removal,omitempty"`
+	CutOff  bool     `yaml:"cut_off,omitempty"`
 	Wait    bool     `yaml:"wait,omitempty"`
+	Marker  string   `yaml:"marker,omitempty"` // where it is not the person's plain one
+	Retired []string `yaml:"made_way,omitempty,flow"`
 	Again   string   `yaml:"again_in,omitempty"`
 }
 
@@ -123,16 +133,17 @@ func (g given) input(t *testing.T) plan.Input {
 			Person: ann, Generation: 7, Decision: max(g.Desired.Decision, 1), PersonVersion: max(g.Desired.Version, 1),
 			State:        map[string]plan.State{"none": plan.None, "disabled": plan.Disabled, "enabled": plan.Enabled}[g.Desired.State],
 			Entitlements: g.Desired.Entitlements, Attributes: g.Desired.Attributes, Release: "release-1",
+			Run: max(g.Desired.Run, 1), Stays: g.Desired.Stays,
 		},
 		Record: plan.Record{
 			Gave: g.Gave, Made: map[string]plan.Made{"": plan.NotMade, "created": plan.Created, "taken over": plan.TakenOver}[g.Made],
 			Decision: g.SettledDecision, DisabledForLeaver: g.LeaverVersion > 0, DisabledVersion: g.LeaverVersion,
-			Deleted: g.DeletedVersion > 0, DeletedVersion: g.DeletedVersion,
+			Run: g.UsedFor, Deleted: g.DeletedVersion > 0, DeletedVersion: g.DeletedVersion,
 		},
 		Can: capabilities(),
 		Settings: plan.Settings{
-			Enforce:     plan.Enforce(slices.Index([]string{"observe", "add", "own", "full"}, g.Enforce)),
-			Adopt:       g.Adopt == "correlated",
+			Enforce: plan.Enforce(slices.Index([]string{"observe", "add", "own", "full"}, g.Enforce)),
+			Adopt:   g.Adopt == "correlated", Renew: g.Rehired == "new",
 			DeleteAfter: duration(t, g.DeleteAfter), CreateGrace: time.Minute,
 		},
 		Now: now,
@@ -162,7 +173,11 @@ func (g given) input(t *testing.T) plan.Input {
 			*list.to = append(*list.to, a.plan())
 		}
 	}
-	if len(in.Found.Linked) > 0 {
+	if g.Renames {
+		in.Can.Name = "login"
+		in.Can.Attributes["login"] = plan.Attribute{}
+	}
+	if len(in.Found.Linked) > 0 && !g.Unlinked {
 		in.Record.AccountID = in.Found.Linked[0].ID
 	}
 	return in
@@ -170,7 +185,7 @@ func (g given) input(t *testing.T) plan.Input {
 
 func (a account) plan() plan.Account {
 	out := plan.Account{
-		ID: a.ID, Marker: map[string]string{"": "", "ours": plan.Marker(ann), "other": plan.Marker("somebody-else")}[a.Marker],
+		ID: a.ID, Name: a.Name, Marker: map[string]string{"": "", "ours": plan.Marker(ann), "ours/2": plan.MarkerOf(ann, 2), "other": plan.Marker("somebody-else")}[a.Marker],
 		Status:     map[string]plan.Status{"enabled": plan.StatusEnabled, "disabled": plan.StatusDisabled}[a.Status],
 		Attributes: a.Attributes, GrantsComplete: !a.Partial, CredentialsComplete: !a.Partial, LiveSessions: a.Sessions,
 	}
@@ -198,7 +213,7 @@ func capabilities() plan.Capabilities {
 }
 
 func describe(p plan.Plan) want {
-	w := want{Steps: []string{}, Leaving: p.Leaving, Holds: p.Holds(), Removal: p.Removal(), Wait: !p.Wait.IsZero()}
+	w := want{Steps: []string{}, Leaving: p.Leaving, Holds: p.Holds(), Removal: p.Removal(), CutOff: p.CutOff(), Retired: p.Retired, Wait: !p.Wait.IsZero()}
 	for _, s := range p.Steps {
 		line := strings.TrimSpace(s.Op.String() + " " + s.Target)
 		for _, name := range slices.Sorted(maps.Keys(s.Attributes)) {
@@ -214,6 +229,9 @@ func describe(p plan.Plan) want {
 	}
 	if p.Account != nil {
 		w.Account = p.Account.ID
+	}
+	if p.Marker != plan.Marker(ann) {
+		w.Marker = p.Marker
 	}
 	if !p.Again.IsZero() {
 		w.Again = p.Again.Sub(now).String()

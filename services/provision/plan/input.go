@@ -22,6 +22,8 @@ type Desired struct {
 	Entitlements  []string
 	Attributes    map[string]string // of the account; empty values are left out
 	Release       string            // permission for steps that take something away; empty: none
+	Run           uint64            // of the person's runs of employment, counted from 1
+	Stays         bool              // the person has not left: what is not wanted is not wanted for another reason
 }
 
 // State is the access that is wanted or was seen.
@@ -40,6 +42,7 @@ type Settings struct {
 	Enforce     Enforce
 	Adopt       bool          // may take over an existing account found by its correlation key
 	DeleteAfter time.Duration // an unwanted account is deleted this long after it was disabled; 0: never
+	Renew       bool          // who comes back gets a new account, and never the one of an earlier run of employment
 	CreateGrace time.Duration // how long after a CREATE an account may stay invisible before it counts as missing
 }
 
@@ -62,6 +65,7 @@ func (e Enforce) String() string {
 type Capabilities struct {
 	Ops            map[Op]Support
 	Attributes     map[string]Attribute // an attribute that is not declared is writable and case-exact
+	Name           string               // the attribute that becomes the account's name; empty: unknown
 	ExclusionGroup map[string]string    // of entitlements that are known to be in one: at most one of a group per account
 }
 

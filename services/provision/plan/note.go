@@ -26,6 +26,7 @@ const (
 	NotOurs                    // an account fits that is not Tenure's
 	Ambiguous                  // several accounts fit
 	OtherPerson                // the account carries another person's marker
+	Former                     // the account is of an earlier run of employment, and is not used again
 	NoState                    // the decision says nothing that can be planned for
 )
 
@@ -56,6 +57,8 @@ func (n Note) String() string {
 		return "several accounts fit: none is touched"
 	case OtherPerson:
 		return "the account is marked for another person: it is not touched"
+	case Former:
+		return "the account of an earlier employment is in the way: it is not used again"
 	case NoState:
 		return "the decision names no state of access"
 	}
@@ -77,6 +80,7 @@ const (
 	ReasonAmbiguous   = "tenure.ambiguous"
 	ReasonOtherPerson = "tenure.other_person"
 	ReasonExcluded    = "tenure.excluded"
+	ReasonFormer      = "tenure.former_account"
 	ReasonNoState     = "tenure.no_state"
 )
 
@@ -87,5 +91,6 @@ var whyOf = map[string]Why{
 	ReasonAmbiguous:   Ambiguous,
 	ReasonOtherPerson: OtherPerson,
 	ReasonExcluded:    Excluded,
+	ReasonFormer:      Former,
 	ReasonNoState:     NoState,
 }

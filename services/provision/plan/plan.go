@@ -25,6 +25,9 @@ type Plan struct {
 	Problem *Problem // set: a person has to help; the steps, if any, are still right
 	Account *Account // the one that the steps are about; nil: there is none
 	Claim   Claim    // why that account is the person's
+	Marker  string   // what that account carries or will carry
+	Former  bool     // that account is of an earlier run of employment, and has to make way
+	Retired []string // ids of such accounts that are out of the way
 	Enforce Enforce  // the level it was made for
 	Leaving bool     // goes on past errors: what is taken away does not wait for anything
 	// Wait is set when the application may not show yet what was done: nothing that gives may be done, and nothing
@@ -50,6 +53,21 @@ func (p Plan) Removal() bool {
 		slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Blocks && takes(n.Op) })
 }
 
+// CutOff says that a person who should not get in cannot, as far as the application shows: nothing of theirs is there, or
+// it is disabled and no session or credential that is known of, or that might be ended, is left. Entitlements may be.
+func (p Plan) CutOff() bool {
+	lets := func(op Op) bool { return op == Disable || op == KillSessions || op == RevokeCredential }
+	switch {
+	case !p.Leaving, !p.Wait.IsZero():
+		return false
+	case p.Account == nil:
+		return p.Problem == nil
+	}
+	return p.Account.Status == StatusDisabled &&
+		!slices.ContainsFunc(p.Steps, func(s Step) bool { return lets(s.Op) }) &&
+		!slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Blocks && lets(n.Op) })
+}
+
 // Shows says what an account, nil for none, amounts to.
 func Shows(a *Account) State {
 	switch {
@@ -66,10 +84,19 @@ func Shows(a *Account) State {
 
 // Make returns the plan. Steps stand in the order in which they must be carried out.
 func Make(in Input) Plan {
+	former := formers(in)
+	in.Found = in.Found.without(former)
 	p := planner{in: in}
 	p.Leaving, p.Enforce = in.Desired.State != Enabled, in.Settings.Enforce
 	account, claim, problem := find(in)
-	p.Account, p.Claim = account, claim
+	for i := range former {
+		if account == nil && !p.retire(&former[i]) {
+			p.Account, p.Claim, p.Former, p.Marker = &former[i], Marked, true, former[i].Marker
+			return p.Plan
+		}
+		p.Retired = append(p.Retired, former[i].ID)
+	}
+	p.Account, p.Claim, p.Marker = account, claim, in.marker(account)
 	if problem != nil {
 		p.stuck(NoOp, "", *problem)
 		return p.Plan
@@ -161,6 +188,7 @@ func (p *planner) give(a *Account) {
 			p.note(Note{Op: Enable, Why: Outdated, Blocks: true})
 		}
 	}
+	p.rename(a)
 }
 
 // mayEnable: an account that was disabled for a leaver is enabled again only for a higher person version; any other
@@ -173,8 +201,26 @@ func (p *planner) mayEnable() bool {
 	return d.Decision > r.Decision
 }
 
-// update plans for attributes that differ. Attributes that are not desired are left alone.
+// update plans for attributes that differ, but for the name. Attributes that are not desired are left alone.
 func (p *planner) update(a *Account) {
+	differ := p.differing(a)
+	delete(differ, p.in.Can.Name)
+	if len(differ) == 0 && p.Claim != Adopted && p.Claim != Bound {
+		return
+	}
+	p.change(differ) // of an account that is taken over also writes the marker
+}
+
+// rename plans for the account's name, last: a name that is taken keeps nothing else from being done.
+func (p *planner) rename(a *Account) {
+	name := p.in.Can.Name
+	if want, ok := p.differing(a)[name]; ok {
+		p.change(map[string]string{name: want})
+	}
+}
+
+// differing are the desired attributes that the account does not have and that can be changed.
+func (p *planner) differing(a *Account) map[string]string {
 	differ := map[string]string{}
 	for name, want := range nonEmpty(p.in.Desired.Attributes) {
 		attr := p.in.Can.Attributes[name]
@@ -182,21 +228,24 @@ func (p *planner) update(a *Account) {
 		switch {
 		case attr.Sensitive && !known, have == want, attr.FoldCase && equalFold(have, want):
 		case attr.ReadOnly:
-			p.note(Note{Op: Update, Target: name, Why: Immutable})
+			if n := (Note{Op: Update, Target: name, Why: Immutable}); !slices.Contains(p.Notes, n) {
+				p.note(n)
+			}
 		default:
 			differ[name] = want
 		}
 	}
-	if len(differ) == 0 && p.Claim != Adopted && p.Claim != Bound {
-		return
-	}
+	return differ
+}
+
+func (p *planner) change(attributes map[string]string) {
 	if !p.supports(Update) { // not a reason to wait for anybody: the account works
-		for _, name := range sortedKeys(differ) {
+		for _, name := range sortedKeys(attributes) {
 			p.note(Note{Op: Update, Target: name, Why: Unsupported})
 		}
 		return
 	}
-	p.need(Step{Op: Update, Attributes: differ}, Add) // of an account that is taken over also writes the marker
+	p.need(Step{Op: Update, Attributes: attributes}, Add)
 }
 
 // suspend plans for a leave of absence: nobody can use the account, its grants stay.

@@ -10,6 +10,7 @@ type Record struct {
 	AccountID string // the link; empty: none
 	Made      Made
 	Gave      []string // entitlements that Tenure gave, sorted
+	Run       uint64   // of employment that the account was used for last; 0: not known
 
 	Decision          uint64 // the decision that was settled last
 	DisabledForLeaver bool
@@ -78,14 +79,19 @@ func (r Record) Advance(d Desired, p Plan, results []Result, at time.Time) Recor
 			}
 		case Disable:
 			if result.mayHaveHappened() {
-				r.DisabledForLeaver = d.State == None
-				r.DisabledVersion = max(r.DisabledVersion, d.PersonVersion)
+				r = r.disabled(d, p)
 			}
 		case Enable:
 			if result.happened() {
 				r.DisabledForLeaver = false
 			}
 		case Delete:
+			if p.Former {
+				if result.happened() {
+					r = r.unlinked()
+				}
+				break
+			}
 			if result.mayHaveHappened() {
 				r.Deleted, r.DeletedVersion = true, max(r.DeletedVersion, d.PersonVersion)
 			}
@@ -123,10 +129,16 @@ func (r Record) takeOver(p Plan, result Result) Record {
 // See returns the record after a read whose plan is p.
 func (r Record) See(d Desired, p Plan, now time.Time) Record {
 	a := p.Account
+	if slices.Contains(p.Retired, r.AccountID) {
+		r = r.unlinked()
+	}
 	if a == nil {
 		if r.Deleted && p.Problem == nil {
 			r.AccountID, r.Made, r.Gave, r.UnwantedSince = "", NotMade, nil, time.Time{}
 		}
+		return r
+	}
+	if p.Former {
 		return r
 	}
 	if p.Claim == Adopted || p.Claim == Bound {
@@ -148,11 +160,36 @@ func (r Record) See(d Desired, p Plan, now time.Time) Record {
 			return !slices.ContainsFunc(a.Grants, func(g Granted) bool { return g.Entitlement == e })
 		})
 	}
+	if d.State == Enabled {
+		r.Run = max(r.Run, d.Run)
+	}
 	switch {
 	case d.State != None || a.Status != StatusDisabled:
 		r.UnwantedSince = time.Time{}
-	case r.UnwantedSince.IsZero():
-		r.UnwantedSince = now
+	default: // perhaps disabled before they left, for a leave of absence
+		if p.Enforce >= Own {
+			r = r.disabled(d, p)
+		}
+		if r.UnwantedSince.IsZero() {
+			r.UnwantedSince = now
+		}
 	}
+	return r
+}
+
+// disabled notes for whom the account is disabled.
+func (r Record) disabled(d Desired, p Plan) Record {
+	if p.Former { // for whom it was, not for who is back
+		r.DisabledForLeaver = true
+		return r
+	}
+	r.DisabledForLeaver = d.State == None && !d.Stays
+	r.DisabledVersion = max(r.DisabledVersion, d.PersonVersion)
+	return r
+}
+
+// unlinked forgets the account: it is gone, or is not the person's to use any more.
+func (r Record) unlinked() Record {
+	r.AccountID, r.Made, r.Gave, r.Run, r.UnwantedSince, r.DisabledForLeaver = "", NotMade, nil, 0, time.Time{}, false
 	return r
 }
