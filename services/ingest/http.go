@@ -253,8 +253,10 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 // keptHeaders are those that tell later how a delivery came: identity, time, signature and sender.
 func keptHeaders(h http.Header) []byte {
 	var b strings.Builder
-	for _, name := range []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "X-Bamboohr-Timestamp",
-		"X-Bamboohr-Signature", "Bob-Signature", "Content-Type", "User-Agent"} {
+	for _, name := range []string{
+		"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", "X-Bamboohr-Timestamp", "X-Bamboohr-Signature", "Bob-Signature",
+		"Content-Type", "User-Agent",
+	} {
 		for _, value := range h.Values(name) {
 			fmt.Fprintf(&b, "%s: %s\n", name, value)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,8 +27,13 @@ const (
 	claimFor = 2 * time.Minute
 	// readWait is how long a batch may take; it ends before the claim does.
 	readWait = claimFor - 15*time.Second
-	// failWaitMin and failWaitMax bound how long an API that fails is left alone.
-	failWaitMin, failWaitMax = 5 * time.Second, 10 * time.Minute
+	// failWaitMin and wholeWaitMax bound how long an API is left alone that does not answer. The end of its failure must not
+	// be noticed much later than it is there.
+	failWaitMin, wholeWaitMax = 5 * time.Second, time.Minute
+	// denyWaitMax is for one that does not take our credentials: some block addresses that go on trying.
+	denyWaitMax = 10 * time.Minute
+	// oneWaitMax is for one employee about whom the API does not answer.
+	oneWaitMax = 10 * time.Minute
 )
 
 // looks are when an employee is read again about whom nothing new was found, counted from the last time. APIs answer with
@@ -47,7 +53,7 @@ const (
 type backReader struct {
 	feed     *feed
 	wake     chan struct{} // holds one element when somebody became due
-	failures int           // batches in a row that brought nothing but failures
+	failures int           // batches in a row that nobody was answered about
 	resume   time.Time     // not before; zero: now
 }
 
@@ -57,10 +63,7 @@ func newBackReader(f *feed) *backReader { return &backReader{feed: f, wake: make
 func (s *Service) readBack(ctx context.Context, r *backReader) error {
 	for ctx.Err() == nil {
 		wait, err := s.readDue(ctx, r)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
+		if err != nil && ctx.Err() == nil {
 			s.log.Error("what was read back could not be stored; it will be read again",
 				zap.String(telemetry.FieldSource, r.feed.Name), zap.Error(err))
 			wait = readPoll
@@ -152,35 +155,35 @@ func (s *Service) release(ctx context.Context, claim string) error {
 	return s.store.InTx(ctx, func(tx store.Tx) error { return tx.ReleaseReadbacks(ctx, claim) })
 }
 
-// judge leaves an API alone for a while that asked for it, or that brought nothing but failures.
+// judge leaves an API alone for a while that asked for it, or that answers nobody. It does not if there was an answer, or
+// if what failed may be one employee's alone.
 func (s *Service) judge(r *backReader, employees []source.Employee) {
-	worked := 0
-	var asked time.Duration
-	var last error
+	var whole *vendorapi.Error
+	asked, answered := time.Duration(0), false
 	for _, e := range employees {
 		var failed *vendorapi.Error
 		switch {
-		case e.Err == nil, errors.Is(e.Err, vendorapi.ErrAbsent):
-			worked++
-		case errors.As(e.Err, &failed) && failed.Throttled():
-			asked, last = max(asked, failed.RetryAfter, failWaitMin), e.Err
-		default:
-			last = e.Err
-		}
-	}
-	wait := asked
-	if worked > 0 {
-		r.failures = 0
-	} else {
-		wait = max(wait, min(failWaitMin<<min(r.failures, 10), failWaitMax))
-		if r.failures++; r.failures == 1 {
-			s.log.Warn("the HR system's API cannot be read; it will be tried for ever",
-				zap.String(telemetry.FieldSource, r.feed.Name), zap.Error(last))
+		case !errors.As(e.Err, &failed):
+			answered = answered || e.Err == nil || errors.Is(e.Err, vendorapi.ErrAbsent)
+		case failed.Whole():
+			whole, asked = failed, max(asked, failed.RetryAfter)
 		}
 	}
 	r.resume = time.Time{}
-	if wait > 0 {
-		r.resume = s.now().Add(jittered(wait))
+	if whole == nil || answered && asked == 0 {
+		if answered {
+			r.failures = 0
+		}
+		return
+	}
+	limit := wholeWaitMax
+	if whole.Status == http.StatusUnauthorized {
+		limit = denyWaitMax
+	}
+	r.resume = s.now().Add(jittered(max(asked, min(failWaitMin<<min(r.failures, 10), limit))))
+	if r.failures++; r.failures == 1 {
+		s.log.Warn("the HR system's API does not answer; it will be tried for ever",
+			zap.String(telemetry.FieldSource, r.feed.Name), zap.Error(whole))
 	}
 }
 
@@ -263,9 +266,11 @@ func (s *Service) putOff(ctx context.Context, r *backReader, claim string, b sto
 			due = now.Add(looks[b.Attempts])
 		}
 		b.Attempts++
+	case errors.As(cause, &failed) && failed.Whole():
+		due = now.Add(max(failed.RetryAfter, failWaitMin)) // judge says when the API is asked
 	case errors.As(cause, &failed):
 		// Who has waited for long can wait for longer: one whom the API cannot answer about is not asked for all the time.
-		due = now.Add(max(failed.RetryAfter, jittered(min(max(now.Sub(b.Noticed)/2, failWaitMin), failWaitMax))))
+		due = now.Add(jittered(min(max(now.Sub(b.Noticed)/2, failWaitMin), oneWaitMax)))
 	default:
 		due, cause = now.Add(jittered(failWaitMin)), errors.New("the API did not answer in time")
 	}

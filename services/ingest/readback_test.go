@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -374,12 +375,10 @@ func TestAWebhookDuringAReadIsReadAfterIt(t *testing.T) {
 		h.server.Set(vendorID, h.worker)
 		h.tell("employee.created")
 		h.server.Freeze()
-		release := h.server.Hang()
+		begun, release := h.server.Hang()
 		done := make(chan error, 1)
 		go func() { done <- h.svc.ReadDue(t.Context()) }()
-		for h.server.Requests() == 0 { // the request is on its way
-			time.Sleep(time.Millisecond)
-		}
+		<-begun
 		h.pass(time.Second)
 		h.server.Change(vendorID, h.said["left"])
 		late := h.tell("employee.updated")
@@ -451,6 +450,69 @@ func TestAnAPIThatIsAwayIsTriedUntilItIsBack(t *testing.T) {
 		}
 		if due := h.figure("tenure_ingest_readbacks_due", "source", "vendor"); due != 0 {
 			t.Errorf("%g are shown as due", due)
+		}
+	})
+}
+
+// Not even when it is the only one to be asked about for long.
+func TestOneEmployeeWhomTheAPICannotAnswerAboutKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	onVendors(t, func(t *testing.T, h *hr) {
+		h.server.Set(vendorID, h.worker)
+		h.server.Refuse("13", http.StatusInternalServerError)
+		if answer := h.notify([]byte(`{"data":{"employeeId":"13"}}`)); answer.status != http.StatusOK {
+			t.Fatalf("answered %d", answer.status)
+		}
+		for range 20 {
+			h.read()
+			h.pass(12 * time.Minute)
+		}
+		h.read()
+		if n := h.server.Requests(); n > 40 {
+			t.Errorf("in four hours %d requests about one employee", n)
+		}
+		h.pass(time.Second)
+		h.tell("employee.created")
+		h.read()
+		if h.unknown() {
+			t.Error("another employee was not read at once")
+		}
+	})
+}
+
+// The clocks of two replicas need not agree.
+func TestALaterReadWinsEvenIfTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	onVendors(t, func(t *testing.T, h *hr) {
+		h.server.Set(vendorID, h.worker)
+		h.happens("employee.created", "")
+		h.pass(-10 * time.Minute)
+		h.happens("employee.updated", "left")
+		h.pass(10 * time.Minute)
+		if err := h.svc.Fire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if p := h.find(h.ref()); p.GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
+			t.Errorf("the leaver is %v", p.GetStatus())
+		}
+	})
+}
+
+func TestCredentialsThatAreRefusedAreNotTriedAllTheTime(t *testing.T) {
+	t.Parallel()
+	onVendors(t, func(t *testing.T, h *hr) {
+		h.server.Set(vendorID, h.worker)
+		h.server.Fail(-1, http.StatusUnauthorized)
+		told := h.tell("employee.created")
+		for range 720 {
+			h.read()
+			h.pass(5 * time.Second)
+		}
+		if n := h.server.Requests(); n > 20 {
+			t.Errorf("refused credentials were tried %d times in an hour", n)
+		}
+		if item := h.item(told.Delivery); item.GetHeld() != "the API answered 401" {
+			t.Errorf("the item is %v", item)
 		}
 	})
 }
@@ -623,9 +685,17 @@ func TestReplicasReadEachEmployeeOnce(t *testing.T) {
 	t.Parallel()
 	onVendors(t, func(t *testing.T, h *hr) {
 		h.server.Set(vendorID, h.worker)
-		events := h.run()
+		ctx, stop := context.WithCancel(t.Context())
+		first, other := make(chan error, 1), h.svc
+		go func() { first <- other.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := <-first; err != nil {
+				t.Errorf("the first replica ended with %v", err)
+			}
+		}()
 		h.restart(h.cfg)
-		h.run()
+		events := h.run()
 		h.tell("employee.created")
 		for e := next(t, events); e.Type != "tenure.event.v1.Lifecycle"; e = next(t, events) {
 			if e.Type == bus.DeliveryHeld {

@@ -171,7 +171,7 @@ func (s *Source) Read(ctx context.Context, now time.Time, ids []string) []source
 	return out
 }
 
-// patience keeps a batch from going on once the API has asked for patience.
+// patience keeps a batch from going on once the API as a whole does not answer.
 type patience struct {
 	mu  sync.Mutex
 	err error
@@ -185,7 +185,7 @@ func (p *patience) asked() error {
 
 func (p *patience) heard(err error) {
 	var failed *vendorapi.Error
-	if errors.As(err, &failed) && failed.Throttled() {
+	if errors.As(err, &failed) && failed.Whole() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.err = err

@@ -58,8 +58,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Problem }
 
-// Throttled tells whether the API asked for patience rather than failed.
-func (e *Error) Throttled() bool { return e.Status == http.StatusTooManyRequests || e.RetryAfter > 0 }
+// Whole tells whether the API as a whole does not answer, and not only about one employee: it cannot be reached, is
+// overloaded, asks for patience, or does not take our credentials.
+func (e *Error) Whole() bool {
+	switch e.Status {
+	case 0, http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
+		http.StatusGatewayTimeout:
+		return true
+	}
+	return e.RetryAfter > 0
+}
 
 // New checks the address; it contacts nothing.
 func New(cfg Config) (*Client, error) {

@@ -89,7 +89,7 @@ func TestHowLongAnAPIAsksToBeLeftAlone(t *testing.T) {
 		_, err = client.Ask(t.Context(), now, http.MethodGet, "people", nil, nil)
 		server.Close()
 		var failed *vendorapi.Error
-		if !errors.As(err, &failed) || failed.RetryAfter != c.want || !failed.Throttled() {
+		if !errors.As(err, &failed) || failed.RetryAfter != c.want || !failed.Whole() {
 			t.Errorf("%s: %s is %+v, want %s", c.name, c.value, failed, c.want)
 		}
 	}

@@ -16,6 +16,9 @@ func NewBambooHR(key string) *Server {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		if s.refuses(w, id) {
+			return
+		}
 		fields, ok := s.read(id)
 		if !ok {
 			w.Header().Set("X-BambooHR-Error-Message", "Employee not found")

@@ -32,6 +32,9 @@ func NewHiBob(user, token string) *Server {
 		}
 		employees := []any{}
 		for _, id := range request.Filters[0].Values {
+			if s.refuses(w, id) {
+				return
+			}
 			fields, ok := s.read(id)
 			if !ok || !request.ShowInactive && fields["internal.status"] == "Inactive" {
 				continue // who is not there is left out, without a word

@@ -29,11 +29,13 @@ type Server struct {
 	failing  int // requests still to fail
 	status   int
 	header   http.Header
-	wait     chan struct{} // answers wait until it is closed
+	refused  map[string]int // statuses, by employee
+	wait     chan struct{}  // answers wait until it is closed
+	waiting  chan struct{}  // has an element for each that does
 }
 
 func serve(user, password string, answer func(s *Server, w http.ResponseWriter, r *http.Request)) *Server {
-	s := &Server{user: user, password: password, people: map[string]Fields{}, reads: map[string]int{}}
+	s := &Server{user: user, password: password, people: map[string]Fields{}, reads: map[string]int{}, refused: map[string]int{}}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.admit(w, r) {
 			answer(s, w, r)
@@ -95,18 +97,29 @@ func (s *Server) Throttle(n int, after time.Duration) {
 	s.Fail(n, http.StatusTooManyRequests, "Retry-After", strconv.Itoa(int(after.Seconds())))
 }
 
-// Hang lets answers wait until the function that it returns is called.
-func (s *Server) Hang() (release func()) {
+// Hang lets answers wait until release is called; begun has an element for each request that does.
+func (s *Server) Hang() (begun <-chan struct{}, release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wait := make(chan struct{})
-	s.wait = wait
-	return sync.OnceFunc(func() {
+	wait, waiting := make(chan struct{}), make(chan struct{}, 1000)
+	s.wait, s.waiting = wait, waiting
+	return waiting, sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.wait = nil
 		close(wait)
 	})
+}
+
+// Refuse answers every request about one employee with a status; 0: no more.
+func (s *Server) Refuse(id string, status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if status == 0 {
+		delete(s.refused, id)
+		return
+	}
+	s.refused[id] = status
 }
 
 // Requests is how many requests came, of whatever kind.
@@ -127,7 +140,7 @@ func (s *Server) Reads(id string) int {
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 	s.mu.Lock()
 	s.requests++
-	wait, failing := s.wait, s.failing != 0
+	wait, waiting, failing := s.wait, s.waiting, s.failing != 0
 	status, header := s.status, s.header
 	if s.failing > 0 {
 		s.failing--
@@ -143,6 +156,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	if wait != nil {
+		waiting <- struct{}{}
 		select {
 		case <-wait:
 		case <-r.Context().Done():
@@ -163,6 +177,17 @@ func (s *Server) read(id string) (Fields, bool) {
 	}
 	fields, ok := people[id]
 	return fields, ok
+}
+
+// refuses tells whether a request about an employee is refused; then it has been.
+func (s *Server) refuses(w http.ResponseWriter, id string) bool {
+	s.mu.Lock()
+	status := s.refused[id]
+	s.mu.Unlock()
+	if status != 0 {
+		w.WriteHeader(status)
+	}
+	return status != 0
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
