@@ -174,4 +174,3 @@ func (h *hr) unknown() bool {
 	_, err := h.svc.FindPerson(h.operator(), &peoplev1.FindPersonRequest{Ref: h.ref()})
 	return err != nil
 }
-
