@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -84,13 +86,18 @@ RETURNING `+targetColumns, args...)
 }
 
 // What was abandoned stays so: its lease is over, and the name of who held it says that an intent may be open.
-const giveBack = `
+func giveBack(targets int) string {
+	return fmt.Sprintf(`
+WITH given (who, claim, heard, abandoned) AS (VALUES %s)
 UPDATE targets
 SET    version = version + 1,
-       holder = CASE WHEN $6 = 1 THEN holder ELSE '' END,
-       lease_until = CASE WHEN $6 = 1 THEN 1 ELSE 0 END,
-       due_at = CASE WHEN generation > $4 THEN due_at ELSE $5 END
-WHERE  person = $1 AND epoch = $2 AND holder = $3`
+       holder = CASE WHEN given.abandoned = 1 THEN holder ELSE '' END,
+       lease_until = given.abandoned,
+       due_at = CASE WHEN generation > given.heard THEN due_at ELSE $%d END
+FROM   given
+WHERE  person = given.who AND epoch = given.claim AND holder = $%d`,
+		sqldb.ValuesAs(targets, "TEXT", "BIGINT", "BIGINT", "BIGINT"), 4*targets+1, 4*targets+2)
+}
 
 // GiveBack ends leases under which nothing was done. A target becomes due again at the given time, or when a newer
 // generation made it due.
@@ -99,8 +106,12 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 		return nil
 	}
 	err := s.InTx(ctx, func(tx Tx) error {
-		for _, t := range targets {
-			if _, err := tx.Exec(ctx, giveBack, t.Person, t.Epoch, holder, t.Generation, micros(due), flag(t.Abandoned)); err != nil {
+		for chunk := range slices.Chunk(targets, marksPerStatement) {
+			var args []any
+			for _, t := range chunk {
+				args = append(args, t.Person, t.Epoch, t.Generation, flag(t.Abandoned))
+			}
+			if _, err := tx.Exec(ctx, giveBack(len(chunk)), append(args, micros(due), holder)...); err != nil {
 				return err
 			}
 		}
@@ -125,11 +136,14 @@ SET    version = version + 1, holder = '', lease_until = 0,
        quiet_until = $19, pending = $20,
        account_id = $21, made = $22, gave = $23, left_as_leaver = $24, disabled_version = $25,
        cut_generation = $26, unwanted_since = $27, deleted = $28, deleted_version = $29,
-       create_tried = $30, creating = $31, observed = $32, observed_at = $33
-WHERE  person = $1 AND epoch = $2 AND holder = $3`
+       create_tried = $30, creating = $31, observed = $32, observed_at = $33,
+       run = $35, ended_at = $36, end_known_at = $37, cut_off_at = $38
+WHERE  person = $1 AND epoch = $2 AND holder = $3 AND stuck_since = $39`
 
 // Finish writes what became of a claimed target and ends its lease. A newer generation that was heard of meanwhile
-// stays due, and so does what somebody made due meanwhile. false: the lease was lost, and another holder's word counts.
+// stays due, and so does what somebody made due meanwhile. false: the lease was lost, and another holder's word counts;
+// or the target was put on the stuck list since, and what was concluded from its not being there has to be thought over:
+// see Stuck.
 func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
 	r := x.Record
 	rows, err := t.Exec(ctx, finish, x.Person, x.Epoch, holder,
@@ -139,11 +153,29 @@ func (t Tx) Finish(ctx context.Context, holder string, x Target) (bool, error) {
 		micros(x.QuietUntil), x.Pending,
 		r.AccountID, int64(r.Made), packList(r.Gave), flag(r.DisabledForLeaver), int64(r.DisabledVersion), //nolint:gosec // a counter
 		int64(r.CutGeneration), micros(r.UnwantedSince), flag(r.Deleted), int64(r.DeletedVersion), //nolint:gosec // counters
-		micros(r.CreateTried), flag(r.Creating), bytes(x.Observed), micros(x.ObservedAt), micros(x.wasDue))
+		micros(r.CreateTried), flag(r.Creating), bytes(x.Observed), micros(x.ObservedAt), micros(x.wasDue),
+		int64(r.Run), micros(x.EndedAt), micros(x.EndKnownAt), micros(x.CutOffAt), micros(x.Was.Since)) //nolint:gosec // a counter
 	if err != nil {
 		return false, fmt.Errorf("finish a target: %w", err)
 	}
 	return rows == 1, nil
+}
+
+// Stuck returns how a target that is still held is stuck now. false: it is not held any more.
+func (t Tx) Stuck(ctx context.Context, holder string, x Target) (was Stuckness, held bool, err error) {
+	var since, removal int64
+	err = t.QueryRow(ctx, `SELECT stuck_since, problem, removal FROM targets WHERE person = $1 AND epoch = $2 AND holder = $3`,
+		x.Person, x.Epoch, holder).Scan(&since, &was.Problem, &removal)
+	switch {
+	case errors.Is(err, sqldb.ErrNoRows):
+		return Stuckness{}, false, nil
+	case err != nil:
+		return Stuckness{}, false, fmt.Errorf("look how a target is stuck: %w", err)
+	case since == 0:
+		return Stuckness{}, true, nil
+	}
+	was.Since, was.Removal = sqldb.Time(since), removal == 1
+	return was, true, nil
 }
 
 const renew = `
@@ -175,19 +207,37 @@ ORDER  BY marked_at LIMIT 500`, int64(lane), micros(before))
 	return late, nil
 }
 
-const escalate = `
+func escalate(targets int) string {
+	return fmt.Sprintf(`
+WITH late (who, heard, why) AS (VALUES %s)
 UPDATE targets
-SET    version = version + 1, state = 4, stuck_since = $3, removal = 1, problem = $4
-WHERE  person = $1 AND generation = $2 AND stuck_since = 0 AND due_at > 0 AND settled_generation < generation`
+SET    version = version + 1, state = 4, stuck_since = $%d, removal = 1, problem = late.why
+FROM   late
+WHERE  person = late.who AND generation = late.heard AND stuck_since = 0 AND due_at > 0 AND settled_generation < generation
+RETURNING person`, sqldb.ValuesAs(targets, "TEXT", "BIGINT", "TEXT"), 3*targets+1)
+}
 
-// Escalate puts a target on the stuck list although nobody could work on it. It is tried as before. false: it was
-// settled, superseded or escalated meanwhile.
-func (t Tx) Escalate(ctx context.Context, person string, generation int64, problem string, now time.Time) (bool, error) {
-	rows, err := t.Exec(ctx, escalate, person, generation, micros(now), problem)
-	if err != nil {
-		return false, fmt.Errorf("escalate a target: %w", err)
+// Escalate puts targets on the stuck list, with their problems, although nobody could work on them. They are tried as
+// before. It returns the people it did this for: the others were settled, superseded or escalated meanwhile.
+func (t Tx) Escalate(ctx context.Context, late []Target, now time.Time) (map[string]bool, error) {
+	escalated := map[string]bool{}
+	for chunk := range slices.Chunk(late, marksPerStatement) {
+		var args []any
+		for _, x := range chunk {
+			args = append(args, x.Person, x.Generation, x.Problem)
+		}
+		rows, err := t.Tx.Query(ctx, escalate(len(chunk)), append(args, micros(now))...)
+		people, err := sqldb.Collect(rows, err, func(scan func(...any) error) (person string, err error) {
+			return person, scan(&person)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("escalate targets: %w", err)
+		}
+		for _, p := range people {
+			escalated[p] = true
+		}
 	}
-	return rows == 1, nil
+	return escalated, nil
 }
 
 const wake = `
@@ -200,6 +250,22 @@ func (t Tx) Wake(ctx context.Context, problem string, now time.Time) error {
 		return fmt.Errorf("wake targets: %w", err)
 	}
 	return nil
+}
+
+const free = `
+UPDATE targets
+SET    version = version + 1,
+       lease_until = COALESCE((SELECT MAX(j.not_after) + $2 FROM journal j WHERE j.person = targets.person AND j.outcome_at = 0), 1)
+WHERE  holder <> '' AND lease_until > $1`
+
+// Free ends the leases of holders that are known to be dead, and returns how many. One under which a call may still be
+// on its way lasts until that call can have no more effect. What they held counts as abandoned.
+func (t Tx) Free(ctx context.Context, now time.Time, skew time.Duration) (int64, error) {
+	freed, err := t.Exec(ctx, free, micros(now), skew.Microseconds())
+	if err != nil {
+		return 0, fmt.Errorf("free leases: %w", err)
+	}
+	return freed, nil
 }
 
 const applied = `

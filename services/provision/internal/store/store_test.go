@@ -191,11 +191,14 @@ func TestWhatIsFinishedIsKept(t *testing.T) {
 		x.Record = plan.Record{
 			AccountID: "1", Made: plan.TakenOver, Gave: []string{"a", "b"}, Decision: 9, DisabledForLeaver: true, DisabledVersion: 6,
 			CutGeneration: 2, UnwantedSince: now, Deleted: true, DeletedVersion: 4, CreateTried: now, Creating: true,
+			Run: 2,
 		}
+		x.EndedAt, x.EndKnownAt, x.CutOffAt = now, now.Add(time.Second), now.Add(time.Minute)
 		x.Observed, x.ObservedAt = []byte{0, 1}, now
 		if !finish(t, s, "one", x) {
 			t.Fatal("the lease was lost")
 		}
+		x.Was = store.Stuckness{Since: now, Problem: "DENIED", Removal: true}
 		if diff := cmp.Diff(x, ann(t, s), cmpopts.IgnoreUnexported(store.Target{})); diff != "" {
 			t.Errorf("kept otherwise (-want +got):\n%s", diff)
 		}
@@ -285,8 +288,9 @@ func TestLateUrgentWorkIsEscalatedOnce(t *testing.T) {
 		}
 		for i := range 2 {
 			err := s.InTx(t.Context(), func(tx store.Tx) error {
-				found, err := tx.Escalate(t.Context(), "ann", 1, "TARGET_UNAVAILABLE", now)
-				if found != (i == 0) {
+				late[0].Problem = "TARGET_UNAVAILABLE"
+				found, err := tx.Escalate(t.Context(), late, now)
+				if found["ann"] != (i == 0) {
 					t.Errorf("escalation %d found it: %v", i+1, found)
 				}
 				return err
@@ -300,6 +304,108 @@ func TestLateUrgentWorkIsEscalatedOnce(t *testing.T) {
 		}
 		if len(claim(t, s, "one", urgent, now)) != 1 {
 			t.Error("what was escalated is not tried any more")
+		}
+	})
+}
+
+func TestWhatIsFinishedMustNotOverlookThatItWasEscalated(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		mark(t, s, now, store.Mark{Person: "ann", Generation: 1, Lane: urgent})
+		x := claim(t, s, "one", urgent, now)[0].Target
+		err := s.InTx(t.Context(), func(tx store.Tx) error {
+			late := ann(t, s)
+			late.Problem = "DENIED"
+			_, err := tx.Escalate(t.Context(), []store.Target{late}, now.Add(time.Second))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if finish(t, s, "one", x) {
+			t.Error("an attempt that knew nothing of the escalation overwrote it")
+		}
+		err = s.InTx(t.Context(), func(tx store.Tx) error {
+			was, held, err := tx.Stuck(t.Context(), "one", x)
+			if want := (store.Stuckness{Since: now.Add(time.Second), Problem: "DENIED", Removal: true}); was != want || !held {
+				t.Errorf("stuck %+v, held %v", was, held)
+			}
+			x.Was = was
+			if _, held, err := tx.Stuck(t.Context(), "two", x); err != nil || held {
+				t.Errorf("held by somebody else, too: %v", err)
+			}
+			return err
+		})
+		if err != nil || !finish(t, s, "one", x) {
+			t.Errorf("who knows of it could not finish: %v", err)
+		}
+	})
+}
+
+func TestManyAreGivenBackAtOnceAndEachAsItWas(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		marks := []store.Mark{{Person: "ann", Generation: 1, Lane: normal}, {Person: "bob", Generation: 1, Lane: normal}, {Person: "eve", Generation: 1, Lane: normal}}
+		mark(t, s, now, marks...)
+		taken := claim(t, s, "one", normal, now)
+		mark(t, s, now.Add(time.Second), store.Mark{Person: "bob", Generation: 2, Lane: normal}) // heard of meanwhile
+		for i := range taken {
+			taken[i].Abandoned = taken[i].Person == "eve"
+		}
+		later := now.Add(time.Hour)
+		if err := s.GiveBack(t.Context(), "two", taken, later); err != nil {
+			t.Fatal(err)
+		}
+		if got := claim(t, s, "three", normal, now.Add(2*time.Second)); len(got) != 0 {
+			t.Error("given back by somebody who does not hold them")
+		}
+		if err := s.GiveBack(t.Context(), "one", taken, later); err != nil {
+			t.Fatal(err)
+		}
+		if got := claim(t, s, "three", normal, now.Add(2*time.Second)); len(got) != 1 || got[0].Person != "bob" {
+			t.Errorf("due at once: %+v, want bob alone, of whom more was heard", got)
+		}
+		for _, c := range claim(t, s, "three", normal, later) {
+			if c.Person != "bob" && c.Abandoned != (c.Person == "eve") {
+				t.Errorf("%s is abandoned: %v", c.Person, c.Abandoned)
+			}
+		}
+	})
+}
+
+func TestADeadHoldersLeasesEndWhenNoCallOfTheirsCanHaveEffect(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		mark(t, s, now, store.Mark{Person: "ann", Generation: 1, Lane: normal}, store.Mark{Person: "bob", Generation: 1, Lane: normal})
+		for _, c := range claim(t, s, "dead", normal, now) {
+			if c.Person != "bob" {
+				continue
+			}
+			err := s.InTx(t.Context(), func(tx store.Tx) error {
+				_, err := tx.Intend(t.Context(), "dead", store.Entry{
+					Operation: "1", Person: "bob", Generation: 1, Epoch: c.Epoch, NotAfter: now.Add(8 * time.Second), IntentAt: now, IntentEvent: "e",
+				})
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := s.InTx(t.Context(), func(tx store.Tx) error {
+			freed, err := tx.Free(t.Context(), now.Add(time.Second), 2*time.Second)
+			if freed != 2 {
+				t.Errorf("%d leases were freed, want 2", freed)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := claim(t, s, "new", normal, now.Add(time.Second)); len(got) != 1 || got[0].Person != "ann" || !got[0].Abandoned {
+			t.Errorf("at once %+v, want ann's, abandoned", got)
+		}
+		if got := claim(t, s, "new", normal, now.Add(9*time.Second)); len(got) != 0 {
+			t.Error("taken over while a call of the dead holder may have effect")
+		}
+		if got := claim(t, s, "new", normal, now.Add(10*time.Second)); len(got) != 1 || got[0].Person != "bob" || !got[0].Abandoned {
+			t.Errorf("after the call: %+v, want bob's, abandoned", got)
 		}
 	})
 }

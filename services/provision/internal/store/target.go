@@ -25,6 +25,13 @@ const (
 	Observing
 )
 
+// Stuckness is since when and for what a target is on the stuck list; zero: it is not.
+type Stuckness struct {
+	Since   time.Time
+	Problem string
+	Removal bool
+}
+
 // Target is one person in this application.
 type Target struct {
 	Person string
@@ -55,6 +62,14 @@ type Target struct {
 	Observed   []byte
 	ObservedAt time.Time
 
+	// Of somebody who has left; zero: they have not, or the application was not seen without them yet.
+	EndedAt    time.Time // when access had to end
+	EndKnownAt time.Time // when that was known; may be before EndedAt
+	CutOffAt   time.Time // when the application was first seen to let them in no more
+
+	// Was is how it was stuck when it was read. Finish refuses what was concluded from another word.
+	Was Stuckness
+
 	wasDue time.Time // DueAt as it was read
 }
 
@@ -62,7 +77,8 @@ const targetColumns = `person, generation, lane, state, due_at, marked_at, attem
 	settled_generation, decision, person_version, model_seq,
 	problem, reason, detail, removal, stuck_since, notes, quiet_until, pending,
 	account_id, made, gave, left_as_leaver, disabled_version, cut_generation, unwanted_since,
-	deleted, deleted_version, create_tried, creating, observed, observed_at`
+	deleted, deleted_version, create_tried, creating, observed, observed_at,
+	run, ended_at, end_known_at, cut_off_at`
 
 func scanTarget(scan func(...any) error) (Target, error) {
 	var (
@@ -70,25 +86,31 @@ func scanTarget(scan func(...any) error) (Target, error) {
 		due, marked, stuck, quiet, unwanted, tried, observed     int64
 		removal, left, deleted, creating, made                   int64
 		decision, disabledVersion, cutGeneration, deletedVersion int64
+		run, ended, known, cutOff                                int64
 		notes, gave                                              []byte
 	)
 	err := scan(&t.Person, &t.Generation, &t.Lane, &t.State, &due, &marked, &t.Attempts, &t.Epoch,
 		&t.SettledGeneration, &decision, &t.PersonVersion, &t.ModelSeq,
 		&t.Problem, &t.Reason, &t.Detail, &removal, &stuck, &notes, &quiet, &t.Pending,
 		&t.Record.AccountID, &made, &gave, &left, &disabledVersion, &cutGeneration, &unwanted,
-		&deleted, &deletedVersion, &tried, &creating, &t.Observed, &observed)
+		&deleted, &deletedVersion, &tried, &creating, &t.Observed, &observed,
+		&run, &ended, &known, &cutOff)
 	if err != nil {
 		return t, err
 	}
 	t.DueAt, t.MarkedAt, t.StuckSince = sqldb.Time(due), sqldb.Time(marked), sqldb.Time(stuck)
 	t.wasDue = t.DueAt
 	t.QuietUntil, t.ObservedAt = sqldb.Time(quiet), sqldb.Time(observed)
+	t.EndedAt, t.EndKnownAt, t.CutOffAt = sqldb.Time(ended), sqldb.Time(known), sqldb.Time(cutOff)
 	t.Removal = removal == 1
+	if stuck > 0 {
+		t.Was = Stuckness{Since: t.StuckSince, Problem: t.Problem, Removal: t.Removal}
+	}
 	r := &t.Record
 	r.Made, r.Decision = plan.Made(made), uint64(decision)                                                              //nolint:gosec // counters start at 0
 	r.DisabledForLeaver, r.DisabledVersion, r.CutGeneration = left == 1, uint64(disabledVersion), uint64(cutGeneration) //nolint:gosec // as above
 	r.UnwantedSince, r.CreateTried, r.Creating = sqldb.Time(unwanted), sqldb.Time(tried), creating == 1
-	r.Deleted, r.DeletedVersion = deleted == 1, uint64(deletedVersion) //nolint:gosec // as above
+	r.Deleted, r.DeletedVersion, r.Run = deleted == 1, uint64(deletedVersion), uint64(run) //nolint:gosec // as above
 	if t.Notes, err = unpackList(notes); err != nil {
 		return t, fmt.Errorf("notes of a target: %w", err)
 	}
@@ -111,9 +133,10 @@ const (
 	settled_generation, decision, person_version, model_seq,
 	problem, reason, detail, removal, stuck_since, notes, quiet_until, pending,
 	account_id, made, gave, left_as_leaver, disabled_version, cut_generation, unwanted_since,
-	deleted, deleted_version, create_tried, creating, observed, observed_at`
+	deleted, deleted_version, create_tried, creating, observed, observed_at,
+	run, ended_at, end_known_at, cut_off_at`
 	blanks = `0, 2, %[1]s, %[1]s, 0, '', 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, %[2]s, 0, '',
-	'', 0, %[2]s, 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, 0`
+	'', 0, %[2]s, 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, 0, 0, 0, 0, 0`
 )
 
 // marksPerStatement keeps the parameters of one statement well below every engine's limit.

@@ -22,6 +22,7 @@ const (
 	reasonNoDecision = "tenure.no_decision"
 	reasonMissing    = "tenure.result_missing"
 	reasonLostReply  = "tenure.reply_lost"
+	reasonBehind     = "tenure.policy_behind"
 )
 
 // application is one application as its worker reaches it: every call is paced, timed, counted and watched by the

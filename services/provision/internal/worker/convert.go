@@ -33,6 +33,8 @@ func desiredOf(d *accessv1.Desired) plan.Desired {
 		Entitlements:  d.GetEntitlements(),
 		Attributes:    d.GetAccount(),
 		Release:       d.GetRelease(),
+		Run:           d.GetEmployment(),
+		Stays:         d.GetEmployment() > 0 && d.GetEndedAt() == nil, // a policy that does not count says nothing of it
 	}
 }
 
@@ -79,8 +81,7 @@ func planOf(steps []*connectorv1.Step) plan.Plan {
 // described is what Describe says, as far as the worker needs it.
 type described struct {
 	can      plan.Capabilities
-	nameFrom string // the attribute that becomes the account's name; empty: unknown
-	maxSteps int    // in one Apply; 0: no limit
+	maxSteps int // in one Apply; 0: no limit
 	response *connectorv1.DescribeResponse
 }
 
@@ -99,8 +100,8 @@ func describedBy(r *connectorv1.DescribeResponse) *described {
 	}
 	for _, a := range r.GetAttributes() {
 		d.can.Attributes[a.GetName()] = plan.Attribute{ReadOnly: !a.GetWritable(), FoldCase: !a.GetCaseExact(), Sensitive: a.GetSensitive()}
-		if d.nameFrom == "" && a.GetUnique() && a.GetRequired() {
-			d.nameFrom = a.GetName()
+		if d.can.Name == "" && a.GetUnique() && a.GetRequired() {
+			d.can.Name = a.GetName()
 		}
 	}
 	return d

@@ -22,9 +22,9 @@ type Metrics struct {
 func NewMetrics(registry prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		leaver: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "tenure_leaver_seconds", Help: "From the commit of what ended a person's access to the read-back that shows it ended.",
+			Name: "tenure_leaver_seconds", Help: "How long a person could get in after they should not: to the read-back that shows it, from the effective instant or from when that had come and was known.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 86400},
-		}, []string{"app"}),
+		}, []string{"app", "clock"}),
 		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tenure_oldest_due_seconds", Help: "How long the longest waiting target has been waiting.",
 		}, []string{"app", "lane"}),
@@ -52,8 +52,9 @@ func (m *Metrics) breaker(app string, open bool) {
 	m.broken.WithLabelValues(app).Set(value)
 }
 
-func (m *Metrics) left(app string, took time.Duration) {
-	m.leaver.WithLabelValues(app).Observe(max(0, took.Seconds()))
+func (m *Metrics) left(app string, effective, known time.Duration) {
+	m.leaver.WithLabelValues(app, "effective").Observe(effective.Seconds())
+	m.leaver.WithLabelValues(app, "known").Observe(known.Seconds())
 }
 
 func (m *Metrics) open(app string, counts []store.LaneCount, now time.Time) {

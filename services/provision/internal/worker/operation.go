@@ -85,7 +85,7 @@ func (k *task) intent(steps []plan.Step, now, notAfter time.Time) (*operation, b
 	op.plan.Steps = steps
 	request := &connectorv1.ApplyRequest{
 		OperationId: uuid.Must(uuid.NewV7()).String(), Generation: k.d.Generation, Epoch: uint64(k.t.Epoch), //nolint:gosec // a counter
-		NotAfter: timestamppb.New(notAfter), Marker: plan.Marker(k.d.Person), Actor: "service:provision", Steps: op.steps,
+		NotAfter: timestamppb.New(notAfter), Marker: k.plan.Marker, Actor: "service:provision", Steps: op.steps,
 	}
 	if k.account != nil {
 		request.AccountId, request.IfVersion = k.account.GetId(), k.account.GetVersion()
@@ -253,6 +253,9 @@ func (k *task) heard(op *operation) {
 		Person: op.entry.Person, State: plan.State(op.entry.Wanted),
 		Generation: uint64(op.entry.Generation), PersonVersion: uint64(op.entry.PersonVersion), //nolint:gosec // counters
 	}
+	// The same version of a person who has not left now had not left then.
+	now := desiredOf(k.desired)
+	d.Stays = now.Stays && now.PersonVersion == d.PersonVersion
 	k.t.Record = k.t.Record.Advance(d, op.plan, results, op.entry.IntentAt)
 	if op.pending {
 		k.t.Pending = op.entry.Operation

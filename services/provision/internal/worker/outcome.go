@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -22,10 +23,6 @@ import (
 // settle ends the work: the last read shows all that may be done to be done.
 func (k *task) settle(ctx context.Context) {
 	t := &k.t
-	var events []bus.Event
-	if !t.StuckSince.IsZero() {
-		events = append(events, k.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_UNSTUCK, t.Problem, t.Removal, k.causedBy(k.desired.GetEventId())))
-	}
 	t.State, t.DueAt, t.Attempts = store.Settled, k.plan.Again, 0
 	if k.cfg.Settings.Enforce == plan.Observe {
 		t.State = store.Observing
@@ -41,64 +38,76 @@ func (k *task) settle(ctx context.Context) {
 		// Nothing had to be called; that it was seen to be so is a fact all the same, once for each generation.
 		k.ops = append(k.ops, &operation{entry: k.entry(uuid.Must(uuid.NewV7()).String())})
 	}
-	k.finish(ctx, events)
-	if isNew && k.d.State == plan.None && k.plan.Holds() && k.desired.GetSince() != nil {
-		k.deps.Metrics.left(k.cfg.Application, k.readAt.Sub(k.desired.GetSince().AsTime()))
-	}
+	k.finish(ctx, func(t *store.Target, was store.Stuckness) []bus.Event {
+		if was.Since.IsZero() {
+			return nil
+		}
+		return []bus.Event{k.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_UNSTUCK, was.Problem, was.Removal, k.causedBy(k.desired.GetEventId()))}
+	})
 }
 
 // wait ends the work until a time: it cannot be known, or nothing may be done, before.
 func (k *task) wait(ctx context.Context, until time.Time) {
-	k.t.State, k.t.DueAt = store.Retrying, until
-	if !k.t.StuckSince.IsZero() {
-		k.t.State = store.Stuck
-	}
+	k.t.DueAt = until
 	k.t.Problem, k.t.Reason, k.t.Detail = CodeName(connectorv1.Code_CODE_OUTCOME_UNKNOWN), reasonLostReply, ""
-	k.finish(ctx, nil)
+	k.finish(ctx, func(t *store.Target, was store.Stuckness) []bus.Event {
+		t.State, t.StuckSince, t.Removal = store.Retrying, was.Since, was.Removal
+		if !was.Since.IsZero() {
+			t.State = store.Stuck
+		}
+		return nil
+	})
 }
 
 // end ends the work with what is in the way: the target will be tried again, soon, or slowly once a person has to help.
 func (k *task) end(ctx context.Context, p *connector.Problem) {
-	t, now := &k.t, k.deps.Now()
-	t.Problem, t.Reason, t.Detail = CodeName(p.Code), p.Reason, p.Message
-	removal := k.removal()
-	stuck := false
+	now, removal, stuck := k.deps.Now(), k.removal(), false
+	k.t.Problem, k.t.Reason, k.t.Detail = CodeName(p.Code), p.Reason, detailOf(p)
 	switch manner(p) {
 	case untilItMayBe: // not an attempt: the application did not get to try
-		t.DueAt = now.Add(jitter(max(p.RetryAfter, k.cfg.Timing.RetryMin)))
+		k.t.DueAt = now.Add(jitter(max(p.RetryAfter, k.cfg.Timing.RetryMin)))
 	case soon:
-		t.Attempts++
-		t.DueAt = now.Add(max(p.RetryAfter, k.delay()))
-		stuck = t.Attempts >= int64(k.cfg.Timing.Attempts)
+		k.t.Attempts++
+		k.t.DueAt = now.Add(max(p.RetryAfter, k.delay()))
+		stuck = k.t.Attempts >= int64(k.cfg.Timing.Attempts)
 	case slowly:
-		t.Attempts++
+		k.t.Attempts++
 		stuck = true
 	}
-	t.State = store.Retrying
-	var events []bus.Event
-	if stuck || !t.StuckSince.IsZero() {
-		t.State = store.Stuck
-		if stuck {
-			t.DueAt = now.Add(max(p.RetryAfter, jitter(k.cfg.Timing.Slow)))
+	if stuck {
+		k.t.DueAt = now.Add(max(p.RetryAfter, jitter(k.cfg.Timing.Slow)))
+	}
+	k.finish(ctx, func(t *store.Target, was store.Stuckness) []bus.Event {
+		t.State, t.StuckSince, t.Removal = store.Retrying, was.Since, false
+		if !stuck && was.Since.IsZero() {
+			return nil
 		}
-		if t.StuckSince.IsZero() || removal && !t.Removal {
-			events = append(events, k.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_STUCK, t.Problem, removal, k.causedBy(k.desired.GetEventId())))
-		}
-		if t.StuckSince.IsZero() {
+		t.State, t.Removal = store.Stuck, removal
+		if was.Since.IsZero() {
 			t.StuckSince = now
 		}
-		t.Removal = removal
+		if !was.Since.IsZero() && (was.Removal || !removal) {
+			return nil // somebody was told
+		}
+		return []bus.Event{k.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_STUCK, t.Problem, removal, k.causedBy(k.desired.GetEventId()))}
+	})
+}
+
+// detailOf is what the application said, and which account it said to be in the way.
+func detailOf(p *connector.Problem) string {
+	if p.Existing == "" {
+		return p.Message
 	}
-	k.finish(ctx, events)
-	if len(events) > 0 {
-		k.log.Warn("target is stuck", zap.String(telemetry.FieldPerson, t.Person), zap.String("code", t.Problem), zap.Bool("removal", removal))
-	}
+	return strings.TrimPrefix(p.Message+"; account "+text(string(p.Existing))+" is in the way", "; ")
 }
 
 // removal says that access which should be gone is not, or may not be.
 func (k *task) removal() bool {
 	if k.desired == nil {
 		return false
+	}
+	if k.behind { // what is desired is not known: what hurries is taken for a removal
+		return k.lane == urgent
 	}
 	if k.readAt.IsZero() { // not seen: a leaver counts as not gone
 		return k.d.State != plan.Enabled
@@ -150,8 +159,10 @@ func jitter(d time.Duration) time.Duration {
 	return d + rand.N(d/5+1) //nolint:gosec // spreads attempts, guards nothing
 }
 
-// finish writes the target, the outcomes and what follows from them, in one transaction, and ends the lease.
-func (k *task) finish(ctx context.Context, events []bus.Event) {
+// finish writes the target, the outcomes and what follows from them, in one transaction, and ends the lease. conclude
+// completes the target and tells the findings, given how the target is stuck already; it may be asked again, with the
+// target as it was, because somebody else has put it on the stuck list since.
+func (k *task) finish(ctx context.Context, conclude func(*store.Target, store.Stuckness) []bus.Event) {
 	if !k.readAt.IsZero() {
 		k.t.Observed, k.t.ObservedAt, k.t.Notes = k.observed(), k.readAt, notesOf(k.plan)
 	}
@@ -171,9 +182,10 @@ func (k *task) finish(ctx context.Context, events []bus.Event) {
 		conclusions = append(conclusions, conclusion{entry, event, op.entry.IntentEvent == ""})
 	}
 	lane := protoLane(k.lane)
-	err := k.deps.Store.InTx(ctx, func(tx store.Tx) error {
-		held, err := tx.Finish(ctx, k.holder, k.t)
-		if err != nil {
+	var held bool
+	var findings []bus.Event
+	err := k.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
+		if findings, held, err = k.write(ctx, tx, conclude); err != nil {
 			return err
 		}
 		var said []bus.Event
@@ -201,13 +213,35 @@ func (k *task) finish(ctx context.Context, events []bus.Event) {
 				return err
 			}
 		}
-		if held {
-			said = append(said, events...)
-		}
-		return k.deps.Outbox.Add(ctx, tx.Tx, lane, said...)
+		return k.deps.Outbox.Add(ctx, tx.Tx, lane, append(said, findings...)...)
 	})
 	if err != nil { // the lease ends by itself, and the next holder takes up what is open
 		k.log.Warn("outcome not written", zap.String(telemetry.FieldPerson, k.t.Person), zap.Error(err))
+		return
+	}
+	if held && !k.wasCut && !k.t.CutOffAt.IsZero() {
+		k.deps.Metrics.left(k.cfg.Application, plan.Since(k.t.EndedAt, time.Time{}, k.t.CutOffAt), plan.Since(k.t.EndedAt, k.t.EndKnownAt, k.t.CutOffAt))
+	}
+	if len(findings) > 0 && k.t.Problem != "" {
+		k.log.Warn("target is stuck", zap.String(telemetry.FieldPerson, k.t.Person), zap.String("code", k.t.Problem), zap.Bool("removal", k.removal()))
+	}
+}
+
+// write writes the target. Whoever put it on the stuck list while it was worked on is heard first.
+func (k *task) write(ctx context.Context, tx store.Tx, conclude func(*store.Target, store.Stuckness) []bus.Event) (findings []bus.Event, held bool, err error) {
+	for was := k.t.Was; ; {
+		t := k.t
+		t.Was = was
+		findings = conclude(&t, was)
+		held, err = tx.Finish(ctx, k.holder, t)
+		if err != nil || held {
+			return findings, held, err
+		}
+		now, ours, err := tx.Stuck(ctx, k.holder, t)
+		if err != nil || !ours || now == was {
+			return nil, false, err
+		}
+		was = now
 	}
 }
 

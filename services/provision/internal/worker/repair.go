@@ -137,25 +137,36 @@ func (w *Worker) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range late {
-		problem := t.Problem
+	if len(late) == 0 {
+		return nil
+	}
+	for i := range late {
 		if cause := w.app.breaker.open(); cause != nil {
-			problem = CodeName(cause.Code)
-		} else if problem == "" {
-			problem = CodeName(connectorv1.Code_CODE_TARGET_UNAVAILABLE)
+			late[i].Problem = CodeName(cause.Code)
+		} else if late[i].Problem == "" {
+			late[i].Problem = CodeName(connectorv1.Code_CODE_TARGET_UNAVAILABLE)
 		}
-		event := w.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_STUCK, problem, true, bus.Cause{})
-		err := w.deps.Store.InTx(ctx, func(tx store.Tx) error {
-			found, err := tx.Escalate(ctx, t.Person, t.Generation, problem, now)
-			if err != nil || !found {
-				return err
-			}
-			return w.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane_LANE_URGENT, event)
-		})
-		if err != nil {
+	}
+	var escalated map[string]bool
+	err = w.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
+		if escalated, err = tx.Escalate(ctx, late, now); err != nil {
 			return err
 		}
-		w.log.Error("urgent work is late", zap.String(telemetry.FieldPerson, t.Person), zap.String("code", problem))
+		var events []bus.Event
+		for _, t := range late {
+			if escalated[t.Person] {
+				events = append(events, w.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_STUCK, t.Problem, true, bus.Cause{}))
+			}
+		}
+		return w.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane_LANE_URGENT, events...)
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range late {
+		if escalated[t.Person] {
+			w.log.Error("urgent work is late", zap.String(telemetry.FieldPerson, t.Person), zap.String("code", t.Problem))
+		}
 	}
 	return nil
 }

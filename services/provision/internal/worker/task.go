@@ -34,6 +34,9 @@ type task struct {
 	stop    <-chan struct{}
 	turn    context.Context //nolint:containedctx // ends when no call may wait for its turn any longer
 
+	wasCut bool // the application let them in no more when the target was claimed
+	behind bool // policy knows an older generation than was announced
+
 	hint string // an account that the application says is in the way
 
 	// What the last read showed.
@@ -47,7 +50,7 @@ type task struct {
 // work brings one claimed target forward as far as it goes now, and gives it back. d is what policy said when it was asked
 // after claimed.
 func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, claimed time.Time, stop <-chan struct{}) {
-	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop}
+	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop, wasCut: !c.CutOffAt.IsZero()}
 	if w.deps.Now().Sub(claimed) > fresh {
 		again, err := w.ask(ctx, []string{c.Person})
 		if err != nil {
@@ -55,10 +58,6 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 			return
 		}
 		k.desired = again[c.Person]
-	}
-	if int64(k.desired.GetGeneration()) < c.Generation && k.desired != nil { //nolint:gosec // a counter
-		w.giveBack(ctx, []store.Claimed{c}, pauseMin) // a replica of policy that is behind: lower generations are dropped
-		return
 	}
 	if c.Abandoned || c.Pending != "" {
 		if err := k.takeUp(ctx); err != nil {
@@ -73,6 +72,12 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 		return
 	}
 	k.d = desiredOf(k.desired)
+	if int64(k.d.Generation) < c.Generation { //nolint:gosec // a counter
+		// A replica of policy that lags, or one that was restored from an older backup: nothing is done by an older word.
+		k.behind = true
+		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_INCONSISTENT, Reason: reasonBehind})
+		return
+	}
 	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
 	defer k.keep(ctx)()
 	var p *connector.Problem
@@ -204,6 +209,7 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 		k.account = raw[k.plan.Account.ID]
 	}
 	k.t.Record = k.t.Record.See(k.d, k.plan, now)
+	k.clocks(now)
 	return nil
 }
 
@@ -246,20 +252,25 @@ func (k *task) find(ctx context.Context) (plan.Found, map[string]*connectorv1.Ac
 	}
 	if id := k.t.Record.AccountID; id != "" {
 		p := by(&found.Linked, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}})
-		if p != nil || len(found.Linked) > 0 {
+		if p != nil || len(found.Linked) > 0 && !k.former(found.Linked) {
 			return found, raw, p
 		}
 	}
-	p := by(&found.Marked, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: plan.Marker(k.d.Person)}})
-	if p != nil || len(found.Marked) > 0 {
-		return found, raw, p
+	for run := max(k.d.Run, 1); run > 0 && len(found.Marked) == 0; run-- { // the newest first
+		marker := plan.MarkerOf(k.d.Person, run)
+		if p := by(&found.Marked, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: marker}}); p != nil {
+			return found, raw, p
+		}
+	}
+	if len(found.Marked) > 0 && !k.former(found.Marked) {
+		return found, raw, nil
 	}
 	if key := k.d.Attributes[k.cfg.Correlate]; key != "" && k.cfg.Settings.Adopt {
 		if p := by(&found.Correlated, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_CorrelationKey{CorrelationKey: key}}); p != nil {
 			return found, raw, p
 		}
 	}
-	if name := k.d.Attributes[k.can.nameFrom]; name != "" {
+	if name := k.d.Attributes[k.can.can.Name]; name != "" {
 		if p := by(&found.Named, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Name{Name: name}}); p != nil {
 			return found, raw, p
 		}
@@ -270,6 +281,32 @@ func (k *task) find(ctx context.Context) (plan.Found, map[string]*connectorv1.Ac
 		}
 	}
 	return found, raw, nil
+}
+
+// former says that accounts are of earlier runs of employment: what the person is to have now is looked for besides.
+func (k *task) former(accounts []plan.Account) bool {
+	return !slices.ContainsFunc(accounts, func(a plan.Account) bool {
+		return !plan.IsFormer(k.d, k.t.Record, k.cfg.Settings, a)
+	})
+}
+
+// clocks notes since when the application lets somebody in no more who has left.
+func (k *task) clocks(now time.Time) {
+	t := &k.t
+	if k.desired.GetEndedAt() == nil || k.d.State == plan.Enabled {
+		t.EndedAt, t.EndKnownAt, t.CutOffAt = time.Time{}, time.Time{}, time.Time{}
+		return
+	}
+	t.EndedAt, t.EndKnownAt = k.desired.GetEndedAt().AsTime(), k.desired.GetEndedAt().AsTime()
+	if known := k.desired.GetEndKnownAt(); known != nil {
+		t.EndKnownAt = known.AsTime()
+	}
+	switch {
+	case !k.plan.CutOff():
+		t.CutOffAt = time.Time{} // not yet, or not any more
+	case t.CutOffAt.IsZero() && !k.quiet(): // while a call may still have effect it is not known
+		t.CutOffAt = now
+	}
 }
 
 // rest ends a round in which nothing may be done: everything is as it should be, or something is waited for.
