@@ -19,11 +19,16 @@ func Advice(code, reason string) string {
 var byReason = map[string]string{
 	plan.ReasonNotOurs: "An account that fits exists and is not Tenure's. If it is this person's, set adopt: correlated (with correlate) " +
 		"or rename it in the application; if it is not, give the person another name. Then retry.",
-	plan.ReasonAmbiguous:          "Several accounts fit this person. Keep one in the application and remove the marker, key or name from the others; then retry.",
-	plan.ReasonOtherPerson:        "The account on record carries another person's marker. Find out whose it is, correct the marker in the application, then retry.",
-	plan.ReasonNoRelease:          "Policy has not released this removal. See which hold keeps it back.",
-	plan.ReasonUnsupported:        "The application's connector cannot do this. Do it by hand in the application; the next read notices.",
-	plan.ReasonExcluded:           "An entitlement that others gave excludes the wanted one. Remove it by hand or set enforce: full.",
+	plan.ReasonAmbiguous:   "Several accounts fit this person. Keep one in the application and remove the marker, key or name from the others; then retry.",
+	plan.ReasonOtherPerson: "The account on record carries another person's marker. Find out whose it is, correct the marker in the application, then retry.",
+	plan.ReasonNoRelease:   "Policy has not released this removal. See which hold keeps it back.",
+	plan.ReasonUnsupported: "The application's connector cannot do this. Do it by hand in the application; the next read notices.",
+	plan.ReasonExcluded:    "An entitlement that others gave excludes the wanted one. Remove it by hand or set enforce: full.",
+	plan.ReasonFormer: "The account of an earlier employment is in the way of a new one (when_rehired: new) and can be neither deleted nor renamed by Tenure, or " +
+		"somebody may be using it. Delete, rename or disable it in the application, or set when_rehired: old; then retry.",
+	"tenure.policy_behind": "Policy knows an older decision about this person than was announced: it was restored from an older backup, or a replica lags. " +
+		"Nothing is done until it has decided anew as often as it had before; see when its database was restored.",
+	"tenure.no_decision":          "Policy knows no decision about this person. Was its database lost? It decides anew from what ingest knows.",
 	connector.ReasonNoEntitlement: "The entitlement does not exist in the application, and Tenure never creates one. Create it there, or correct the role model; then retry.",
 	connector.ReasonNoAccount:     "The account vanished while it was worked on. Look in the application who deletes accounts.",
 }

@@ -26,6 +26,7 @@ type Application struct {
 	Enforce   string // observe (default), add, own, full
 	Adopt     string // never (default), correlated
 	Correlate string // attribute of `account` whose value is the correlation key; needed to adopt
+	Rehired   string // what who comes back gets: old (default), their account of before; new, another one
 
 	WhenUnwanted WhenUnwanted
 	Limits       Limits
@@ -100,6 +101,9 @@ func (a Application) validate() error {
 	default:
 		return fmt.Errorf("adopt: %q is none of never, correlated", a.Adopt)
 	}
+	if r := a.Rehired; r != "" && r != "old" && r != "new" {
+		return fmt.Errorf("when_rehired: %q is none of old, new", r)
+	}
 	if d := a.WhenUnwanted.Disable; d != "" && d != "now" {
 		return fmt.Errorf("when_unwanted.disable: %q is not now", d)
 	}
@@ -119,7 +123,7 @@ func (a Application) worker(t Timing) worker.Config {
 	return worker.Config{
 		Application: a.Name, Correlate: a.Correlate,
 		Settings: plan.Settings{
-			Enforce: enforceLevels[a.Enforce], Adopt: a.Adopt == "correlated",
+			Enforce: enforceLevels[a.Enforce], Adopt: a.Adopt == "correlated", Renew: a.Rehired == "new",
 			DeleteAfter: a.WhenUnwanted.DeleteAfter, CreateGrace: orDefault(t.CreateGrace, time.Minute),
 		},
 		Concurrency: orDefault(a.Limits.Concurrency, defaultConcurrency), PerMinute: a.Limits.PerMinute,

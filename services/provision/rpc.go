@@ -238,6 +238,7 @@ func (s *Service) ShowAccounts(ctx context.Context, req *provisionv1.ShowAccount
 			Generation: uint64(t.Generation), SettledGeneration: uint64(t.SettledGeneration), //nolint:gosec // counters
 			Observed: worker.Observed(t.Observed), ObservedAt: when(t.ObservedAt), DueAt: when(t.DueAt), Attempts: uint32(t.Attempts), //nolint:gosec // a count
 			Problem: t.Problem, Detail: detail(t), Notes: t.Notes,
+			EndedAt: when(t.EndedAt), EndKnownAt: when(t.EndKnownAt), CutOffAt: when(t.CutOffAt),
 		})
 	}
 	return out, nil

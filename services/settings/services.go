@@ -90,7 +90,7 @@ func (s *Settings) Provision(only ...string) (provision.Config, error) {
 		delete(wanted, app.Name)
 		cfg.Applications = append(cfg.Applications, provision.Application{
 			Name: app.Name, Connector: app.Connector, Environment: app.Environment, Owner: app.Owner,
-			Enforce: app.Enforce, Adopt: app.Adopt, Correlate: app.Correlate,
+			Enforce: app.Enforce, Adopt: app.Adopt, Correlate: app.Correlate, Rehired: app.WhenRehired,
 			WhenUnwanted: provision.WhenUnwanted{Disable: app.WhenUnwanted.Disable, DeleteAfter: app.WhenUnwanted.DeleteAfter},
 			Limits:       provision.Limits{Concurrency: app.Limits.Concurrency, PerMinute: app.Limits.PerMinute, Timeout: app.Limits.Timeout},
 		})

@@ -123,6 +123,7 @@ type Application struct {
 	Enforce      string            `yaml:"enforce"`
 	Adopt        string            `yaml:"adopt"`
 	Correlate    string            `yaml:"correlate"`
+	WhenRehired  string            `yaml:"when_rehired"`
 	Config       map[string]any    `yaml:"config"`
 	Account      map[string]string `yaml:"account"`
 	WhenUnwanted WhenUnwanted      `yaml:"when_unwanted"`
@@ -210,7 +211,7 @@ func (s *Settings) fill() {
 				a.Config[key] = s.root.Path(path)
 			}
 		}
-		for field, value := range map[*string]string{&a.Enforce: "observe", &a.Adopt: "never", &a.WhenUnwanted.Disable: "now"} {
+		for field, value := range map[*string]string{&a.Enforce: "observe", &a.Adopt: "never", &a.WhenRehired: "old", &a.WhenUnwanted.Disable: "now"} {
 			if *field == "" {
 				*field = value
 			}

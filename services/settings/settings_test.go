@@ -120,6 +120,7 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		// Applications.
 		{app + "enforce: ful", `6:applications[1].enforce: "ful" is none of observe, add, own, full`},
 		{app + "adopt: always", `6:applications[1].adopt: "always" is none of never, correlated`},
+		{app + "when_rehired: ask", `6:applications[1].when_rehired: "ask" is none of old, new`},
 		{app + "adopt: correlated", "3:applications[1].correlate: needed with adopt: correlated"},
 		{app + "correlate: mail", "6:applications[1].correlate: mail is no attribute of account"},
 		{app + "environment: 7", "6:applications[1].environment: want text, not a number: quote it"},

@@ -271,6 +271,7 @@ func (s *Settings) applications() error {
 			s.oneOf(key+".connector", app.Connector, builtIn, laterConns...),
 			s.oneOf(key+".enforce", app.Enforce, enforces),
 			s.oneOf(key+".adopt", app.Adopt, adopts),
+			s.oneOf(key+".when_rehired", app.WhenRehired, []string{"old", "new"}),
 			s.oneOf(key+".when_unwanted.disable", app.WhenUnwanted.Disable, []string{"now"}),
 		} {
 			if check != nil {

@@ -3,11 +3,13 @@ package main
 import (
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tenurehq/tenure/pkg/fault"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
 )
 
 func newPeople(c *client) *cobra.Command {
@@ -69,7 +71,7 @@ func newPeopleList(c *client) *cobra.Command {
 func newPeopleShow(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show PERSON",
-		Short:   "One person as known now",
+		Short:   "One person as known now, their accounts, and how long these outlived their end",
 		Example: "  tenure people show 10001\n  tenure people show georgi.facello@acme.example -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: c.run(func(s *session) error {
@@ -77,11 +79,19 @@ func newPeopleShow(c *client) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if done, err := s.out.message(person); done {
+			has, err := s.provision.ShowAccounts(s.ctx, &provisionv1.ShowAccountsRequest{PersonId: person.GetId()})
+			if err != nil {
+				return err
+			}
+			if s.out.json {
+				raw, err := personDocument(person, has.GetTargets())
+				if err == nil {
+					s.out.line("%s", raw)
+				}
 				return err
 			}
 			printPerson(s.out, person)
-			return nil
+			return printAccounts(s.out, has.GetTargets(), time.Now())
 		}),
 	}
 }
@@ -107,6 +117,7 @@ func printPerson(out *printer, p *peoplev1.Person) {
 	field("start date", r.GetStartDate())
 	field("end date", r.GetEndDate())
 	field("ended", when(p.GetEndedAt()))
+	field("end known", when(p.GetEndKnownAt()))
 	names := make([]string, 0, len(r.GetAttributes()))
 	for name := range r.GetAttributes() {
 		names = append(names, name)
