@@ -146,7 +146,15 @@ func (m *memory) change(ctx context.Context, op string, ref connector.Ref, what 
 }
 
 func (m *memory) Update(ctx context.Context, ref connector.Ref, set map[string]string, _ []string) (connector.Change, error) {
-	return m.change(ctx, "UPDATE", ref, "", func(a *connector.Account) bool {
+	m.mu.Lock()
+	for _, a := range m.accounts {
+		if a.Name == set["login"] && a.ID != ref.ID {
+			m.mu.Unlock()
+			return 0, connector.AlreadyExists(a.ID, "memory.409", "taken")
+		}
+	}
+	m.mu.Unlock()
+	return m.change(ctx, "UPDATE", ref, set["login"], func(a *connector.Account) bool {
 		changed := a.Marker == ""
 		if changed {
 			a.Marker = ref.Marker
@@ -155,6 +163,7 @@ func (m *memory) Update(ctx context.Context, ref connector.Ref, set map[string]s
 			changed = changed || a.Attributes[k] != v
 			a.Attributes[k] = v
 		}
+		a.Name = a.Attributes["login"]
 		return changed
 	})
 }

@@ -106,7 +106,10 @@ type want struct {
 	entitlements []string
 	lane         eventv1.Lane // default: urgent when nothing is wanted
 	noRelease    bool
-	sameVersion  bool // of the person as before
+	sameVersion  bool      // of the person as before
+	run          uint64    // of employment; default: as before
+	ended, known time.Time // of a leaver
+	login        string    // default: the person
 }
 
 // decide makes decisions and returns the events that announce them.
@@ -131,6 +134,15 @@ func (p *policy) decide(wants ...want) []bus.Event {
 			if w.state == none {
 				d.Lane = urgent
 			}
+		}
+		if d.Employment = w.run; w.run == 0 {
+			d.Employment = old.GetEmployment()
+		}
+		if !w.ended.IsZero() {
+			d.EndedAt, d.EndKnownAt = timestamppb.New(w.ended), timestamppb.New(w.known)
+		}
+		if w.login != "" {
+			d.Account["login"] = w.login
 		}
 		if w.noRelease {
 			d.Release = ""
@@ -158,6 +170,7 @@ type world struct {
 	policy *policy
 	dbs    map[string]*sqldb.DB
 	cfg    provision.Config
+	figure *prometheus.Registry // of the service started last
 	access accessv1.AccessServiceClient
 
 	connectors map[string]connectorv1.ConnectorClient
@@ -237,8 +250,9 @@ func (w *world) background(task func(context.Context) error) (stop func()) {
 // start starts a worker process for all applications.
 func (w *world) start() (*provision.Service, func()) {
 	w.t.Helper()
+	w.figure = prometheus.NewRegistry()
 	svc, err := provision.New(w.cfg, provision.Deps{
-		DBs: w.dbs, Bus: w.bus, Access: w.access, Connectors: w.connectors, Log: w.log, Registry: prometheus.NewRegistry(), Now: time.Now,
+		DBs: w.dbs, Bus: w.bus, Access: w.access, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: time.Now,
 		Recorded: func(context.Context, string) (uint64, time.Duration, error) { return 0, 0, nil },
 	})
 	if err != nil {
