@@ -3,8 +3,13 @@ package process
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -17,6 +22,7 @@ import (
 	"github.com/tenurehq/tenure/services/ingest"
 	"github.com/tenurehq/tenure/services/policy"
 	"github.com/tenurehq/tenure/services/provision"
+	"github.com/tenurehq/tenure/services/settings"
 )
 
 // Ingest adds the ingest service and its webhooks.
@@ -76,7 +82,7 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 	if err != nil {
 		return err
 	}
-	dbs, clients := map[string]*sqldb.DB{}, map[string]connectorv1.ConnectorClient{}
+	dbs, clients, sole := map[string]*sqldb.DB{}, map[string]connectorv1.ConnectorClient{}, map[string]bool{}
 	for i, app := range p.settings.Applications {
 		if !served(cfg, app.Name) {
 			continue
@@ -86,6 +92,9 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 			return err
 		}
 		if dbs[app.Name], err = p.database(ctx, "provision_"+app.Name, provision.Migrations()...); err != nil {
+			return err
+		}
+		if sole[app.Name], err = p.sole(dbs[app.Name], app.Name); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(how.Dir, 0o700); err != nil {
@@ -102,8 +111,11 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Unconfigured, err = p.unconfigured(ctx, dbs); err != nil {
+		return err
+	}
 	service, err := provision.New(cfg, provision.Deps{
-		DBs: dbs, Bus: events, Access: accessv1.NewAccessServiceClient(p.peer("policy", "provision")), Connectors: clients,
+		DBs: dbs, Sole: sole, Bus: events, Access: accessv1.NewAccessServiceClient(p.peer("policy", "provision")), Connectors: clients,
 		Recorded: p.recorded("provision"), Log: p.log("provision"), Registry: p.tel.Registry, Now: time.Now,
 	})
 	if err != nil {
@@ -114,6 +126,56 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 	}
 	p.add("provision", service.Register, service.Run)
 	return nil
+}
+
+// sole says that no other process works for the application: where the database is a file, a lock beside it tells.
+func (p *Process) sole(db *sqldb.DB, application string) (bool, error) {
+	if db.Engine() != sqldb.SQLite {
+		return false, nil
+	}
+	lock, err := alone(p.settings.SQL(provision.DatabaseName(application)).SQLite + ".lock")
+	if lock == nil || err != nil {
+		return false, err
+	}
+	p.closed = append(p.closed, lock)
+	return true, nil
+}
+
+// unconfigured are the applications that have a database and are not in the file any more.
+func (p *Process) unconfigured(ctx context.Context, dbs map[string]*sqldb.DB) ([]string, error) {
+	prefix := provision.DatabaseName("")
+	var found []string
+	if file := p.settings.SQL(prefix + "x").SQLite; file != "" {
+		files, err := os.ReadDir(filepath.Dir(file))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, f := range files {
+			if name, ok := strings.CutSuffix(f.Name(), ".db"); ok {
+				found = append(found, name)
+			}
+		}
+	}
+	for _, db := range dbs { // they are schemas of one database: any of them sees the others
+		if db.Engine() == sqldb.SQLite {
+			break
+		}
+		rows, err := db.Query(ctx, `SELECT nspname FROM pg_catalog.pg_namespace`)
+		if found, err = sqldb.Collect(rows, err, func(scan func(...any) error) (name string, err error) { return name, scan(&name) }); err != nil {
+			return nil, fmt.Errorf("look for databases of applications: %w", err)
+		}
+		break
+	}
+	var names []string
+	for _, name := range found {
+		name, ok := strings.CutPrefix(name, prefix)
+		name = strings.ReplaceAll(name, "_", "-") // names of applications have none
+		if ok && !slices.ContainsFunc(p.settings.Applications, func(a settings.Application) bool { return a.Name == name }) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 func served(cfg provision.Config, name string) bool {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
 
 // TestWhatAnOperatorAsksForDuringAnAttemptIsDone: the attempt fails in a way that is tried again in an hour.
@@ -61,4 +63,38 @@ func TestAReplicaOfOlderSettingsMakesWay(t *testing.T) {
 			w.done("code", x.person)
 		}
 	})
+}
+
+func TestWhatADeadProcessHeldIsTakenOverAtOnceByTheOnlyOneThatLives(t *testing.T) {
+	t.Parallel()
+	m := newMemory("a")
+	w := newWorld(t, "sqlite", one("code", m))
+	w.sole = map[string]bool{"code": true}
+	w.policy.decide(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+	s, now := store.New(w.dbs["code"]), time.Now()
+	err := s.InTx(t.Context(), func(tx store.Tx) error {
+		_, err := tx.MarkDue(t.Context(), []store.Mark{{Person: "ann", Generation: 1, Lane: store.Lane(normal)}}, now)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := s.Claim(t.Context(), store.Claim{Lane: store.Lane(normal), Limit: 1, Holder: "dead", Now: now, Until: now.Add(time.Hour)})
+	if err != nil || len(held) != 1 {
+		t.Fatalf("held %v, %v", held, err)
+	}
+	w.start()
+	w.done("code", "ann")
+	journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
+}
+
+func TestAnApplicationThatIsNotConfiguredAnyMoreIsMentioned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "sqlite", one("code", newMemory("a")))
+	w.cfg.Unconfigured = []string{"gone"}
+	svc, _ := w.start()
+	answer, err := svc.ListApplications(t.Context(), nil)
+	if err != nil || len(answer.GetApplications()) != 2 || answer.GetApplications()[1].GetName() != "gone" || answer.GetApplications()[1].GetHealth() != "not configured" {
+		t.Errorf("listed %v, %v", answer, err)
+	}
 }

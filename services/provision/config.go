@@ -14,6 +14,8 @@ import (
 type Config struct {
 	Applications []Application
 	Timing       Timing // zero fields: the defaults
+	// Unconfigured are applications that people may still have accounts in and that nobody works for any more.
+	Unconfigured []string
 }
 
 // Application is one application that this process works for.

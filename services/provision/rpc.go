@@ -47,6 +47,9 @@ func (s *Service) ListApplications(ctx context.Context, _ *provisionv1.ListAppli
 		}
 		out.Applications = append(out.Applications, shown)
 	}
+	for _, name := range s.unconfigured {
+		out.Applications = append(out.Applications, &provisionv1.Application{Name: name, Health: "not configured"})
+	}
 	return out, nil
 }
 

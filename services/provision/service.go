@@ -19,6 +19,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/sqldb"
+	"github.com/tenurehq/tenure/pkg/telemetry"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
@@ -33,6 +34,7 @@ const gather = 10 * time.Millisecond
 // Deps is what the service works with.
 type Deps struct {
 	DBs        map[string]*sqldb.DB // by application, each with Migrations
+	Sole       map[string]bool      // by application: no other process that works for it is alive
 	Bus        *bus.Bus
 	Access     accessv1.AccessServiceClient
 	Connectors map[string]connectorv1.ConnectorClient // by application
@@ -49,6 +51,8 @@ type Service struct {
 	deps     Deps
 	apps     []application // by name
 	outboxes []*outbox.Outbox
+
+	unconfigured []string
 }
 
 type application struct {
@@ -72,7 +76,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{deps: deps}
+	s := &Service{deps: deps, unconfigured: cfg.Unconfigured}
+	for _, name := range cfg.Unconfigured {
+		deps.Log.Warn("an application is not configured any more: nobody takes anything away there", zap.String(telemetry.FieldApplication, name))
+	}
 	metrics := worker.NewMetrics(deps.Registry)
 	for _, a := range cfg.Applications {
 		db, client := deps.DBs[a.Name], deps.Connectors[a.Name]
@@ -86,7 +93,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		s.outboxes = append(s.outboxes, box)
 		s.apps = append(s.apps, application{a, worker.New(a.worker(cfg.Timing), worker.Deps{
 			Store: store.New(db), Outbox: box, Bus: deps.Bus, Access: deps.Access, Connector: client,
-			Metrics: metrics, Log: deps.Log, Now: deps.Now,
+			Metrics: metrics, Log: deps.Log, Now: deps.Now, Sole: deps.Sole[a.Name],
 		})})
 	}
 	slices.SortFunc(s.apps, func(a, b application) int {

@@ -170,6 +170,7 @@ type world struct {
 	policy *policy
 	dbs    map[string]*sqldb.DB
 	cfg    provision.Config
+	sole   map[string]bool
 	figure *prometheus.Registry // of the service started last
 	access accessv1.AccessServiceClient
 
@@ -252,7 +253,7 @@ func (w *world) start() (*provision.Service, func()) {
 	w.t.Helper()
 	w.figure = prometheus.NewRegistry()
 	svc, err := provision.New(w.cfg, provision.Deps{
-		DBs: w.dbs, Bus: w.bus, Access: w.access, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: time.Now,
+		DBs: w.dbs, Sole: w.sole, Bus: w.bus, Access: w.access, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: time.Now,
 		Recorded: func(context.Context, string) (uint64, time.Duration, error) { return 0, 0, nil },
 	})
 	if err != nil {

@@ -62,6 +62,7 @@ type Deps struct {
 	Metrics   *Metrics
 	Log       *zap.Logger
 	Now       func() time.Time
+	Sole      bool // no other process that works for this application is alive
 }
 
 // Worker is the worker of one application. Safe for concurrent use.
@@ -107,6 +108,9 @@ func (w *Worker) Run(ctx context.Context) error {
 			Park:     w.deps.Outbox,
 		}, w.onAccess)
 	}
+	if w.deps.Sole {
+		w.free(ctx)
+	}
 	return run.All(ctx,
 		consumer(eventv1.Lane_LANE_URGENT, "urgent"),
 		consumer(eventv1.Lane_LANE_NORMAL, "normal"),
@@ -117,6 +121,22 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.watch,
 		w.deps.Outbox.Relay,
 	)
+}
+
+// free ends the leases of this process's former lives, so that nobody waits for the dead. If that fails they end by
+// themselves.
+func (w *Worker) free(ctx context.Context) {
+	var freed int64
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
+		freed, err = tx.Free(ctx, w.deps.Now(), w.cfg.Timing.Skew)
+		return err
+	})
+	switch {
+	case err != nil && ctx.Err() == nil:
+		w.log.Warn("leases of a process that died not freed", zap.Error(err))
+	case freed > 0:
+		w.log.Info("leases of a process that died are over", zap.Int64("targets", freed))
+	}
 }
 
 // Lanes as the store counts them.
