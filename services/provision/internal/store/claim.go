@@ -226,7 +226,7 @@ func (t Tx) Escalate(ctx context.Context, late []Target, now time.Time) (map[str
 		for _, x := range chunk {
 			args = append(args, x.Person, x.Generation, x.Problem)
 		}
-		rows, err := t.Tx.Query(ctx, escalate(len(chunk)), append(args, micros(now))...)
+		rows, err := t.Query(ctx, escalate(len(chunk)), append(args, micros(now))...)
 		people, err := sqldb.Collect(rows, err, func(scan func(...any) error) (person string, err error) {
 			return person, scan(&person)
 		})
