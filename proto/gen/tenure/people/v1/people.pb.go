@@ -1411,7 +1411,7 @@ type SubmitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                                    // the delivery's identity within the source; the same key and records again have no second effect
-	RecordsJson   []string               `protobuf:"bytes,3,rep,name=records_json,json=recordsJson,proto3" json:"records_json,omitempty"` // 1 to 1000 JSON objects in the form the source's mapping reads
+	RecordsJson   []string               `protobuf:"bytes,3,rep,name=records_json,json=recordsJson,proto3" json:"records_json,omitempty"` // 1 to 1000 JSON objects in the form the source's mapping reads; none: an empty roster
 	SourceTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=source_time,json=sourceTime,proto3" json:"source_time,omitempty"`    // when the records were made; unset: now
 	Roster        *Roster                `protobuf:"bytes,5,opt,name=roster,proto3" json:"roster,omitempty"`                              // set: the records are a part of everybody the source knows
 	unknownFields protoimpl.UnknownFields
@@ -2817,6 +2817,7 @@ func (x *ListFindingsResponse) GetFindings() []*PeopleFinding {
 type ListRostersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // empty: all
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`         // empty: the newest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2858,6 +2859,13 @@ func (x *ListRostersRequest) GetSource() string {
 	return ""
 }
 
+func (x *ListRostersRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // RosterState is what became of one roster.
 type RosterState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2865,13 +2873,18 @@ type RosterState struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	Parts         uint32                 `protobuf:"varint,3,opt,name=parts,proto3" json:"parts,omitempty"`
 	PartsIn       uint32                 `protobuf:"varint,4,opt,name=parts_in,json=partsIn,proto3" json:"parts_in,omitempty"`
-	Total         uint64                 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`                            // records in all parts, by the source's word
-	Records       uint64                 `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`                        // that came
-	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"` // of the newest part
-	JudgedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=judged_at,json=judgedAt,proto3" json:"judged_at,omitempty"`       // unset: parts are missing
-	Held          string                 `protobuf:"bytes,9,opt,name=held,proto3" json:"held,omitempty"`                               // the clause of the contract that it breaks, with figures; empty: it was taken
-	Changed       uint64                 `protobuf:"varint,10,opt,name=changed,proto3" json:"changed,omitempty"`                       // records that said something new
-	Absent        uint64                 `protobuf:"varint,11,opt,name=absent,proto3" json:"absent,omitempty"`                         // employed people of the source that it leaves out
+	Total         uint64                 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`                             // records in all parts, by the source's word
+	Records       uint64                 `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`                         // that came
+	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`  // of the newest part
+	JudgedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=judged_at,json=judgedAt,proto3" json:"judged_at,omitempty"`        // unset: parts are missing
+	Held          string                 `protobuf:"bytes,9,opt,name=held,proto3" json:"held,omitempty"`                                // the clause of the contract that it breaks, with figures; empty: it was taken
+	Changed       uint64                 `protobuf:"varint,10,opt,name=changed,proto3" json:"changed,omitempty"`                        // records that said something new
+	Absent        uint64                 `protobuf:"varint,11,opt,name=absent,proto3" json:"absent,omitempty"`                          // employed people of the source that it leaves out
+	MadeAt        *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=made_at,json=madeAt,proto3" json:"made_at,omitempty"`             // of the oldest part, by the source's word
+	TakenAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=taken_at,json=takenAt,proto3" json:"taken_at,omitempty"`          // unset: not taken, or not wholly yet
+	AcceptedBy    string                 `protobuf:"bytes,14,opt,name=accepted_by,json=acceptedBy,proto3" json:"accepted_by,omitempty"` // operator:<name> who took it in although held; empty: nobody had to
+	Superseded    bool                   `protobuf:"varint,15,opt,name=superseded,proto3" json:"superseded,omitempty"`                  // a roster that was made later is taken: nothing of this one will be
+	Deliveries    []string               `protobuf:"bytes,16,rep,name=deliveries,proto3" json:"deliveries,omitempty"`                   // its parts that came, in order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2983,6 +2996,41 @@ func (x *RosterState) GetAbsent() uint64 {
 	return 0
 }
 
+func (x *RosterState) GetMadeAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MadeAt
+	}
+	return nil
+}
+
+func (x *RosterState) GetTakenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.TakenAt
+	}
+	return nil
+}
+
+func (x *RosterState) GetAcceptedBy() string {
+	if x != nil {
+		return x.AcceptedBy
+	}
+	return ""
+}
+
+func (x *RosterState) GetSuperseded() bool {
+	if x != nil {
+		return x.Superseded
+	}
+	return false
+}
+
+func (x *RosterState) GetDeliveries() []string {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
 type ListRostersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rosters       []*RosterState         `protobuf:"bytes,1,rep,name=rosters,proto3" json:"rosters,omitempty"` // by source, newest first
@@ -3027,6 +3075,102 @@ func (x *ListRostersResponse) GetRosters() []*RosterState {
 	return nil
 }
 
+type AcceptRosterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptRosterRequest) Reset() {
+	*x = AcceptRosterRequest{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptRosterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptRosterRequest) ProtoMessage() {}
+
+func (x *AcceptRosterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptRosterRequest.ProtoReflect.Descriptor instead.
+func (*AcceptRosterRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AcceptRosterRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *AcceptRosterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type AcceptRosterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Roster        *RosterState           `protobuf:"bytes,1,opt,name=roster,proto3" json:"roster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptRosterResponse) Reset() {
+	*x = AcceptRosterResponse{}
+	mi := &file_tenure_people_v1_people_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptRosterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptRosterResponse) ProtoMessage() {}
+
+func (x *AcceptRosterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_people_v1_people_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptRosterResponse.ProtoReflect.Descriptor instead.
+func (*AcceptRosterResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_people_v1_people_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AcceptRosterResponse) GetRoster() *RosterState {
+	if x != nil {
+		return x.Roster
+	}
+	return nil
+}
+
 type VersionsResponse_Pair struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3037,7 +3181,7 @@ type VersionsResponse_Pair struct {
 
 func (x *VersionsResponse_Pair) Reset() {
 	*x = VersionsResponse_Pair{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[48]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3049,7 +3193,7 @@ func (x *VersionsResponse_Pair) String() string {
 func (*VersionsResponse_Pair) ProtoMessage() {}
 
 func (x *VersionsResponse_Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[48]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3089,7 +3233,7 @@ type SplitPersonRequest_Key struct {
 
 func (x *SplitPersonRequest_Key) Reset() {
 	*x = SplitPersonRequest_Key{}
-	mi := &file_tenure_people_v1_people_proto_msgTypes[50]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3245,7 @@ func (x *SplitPersonRequest_Key) String() string {
 func (*SplitPersonRequest_Key) ProtoMessage() {}
 
 func (x *SplitPersonRequest_Key) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_people_v1_people_proto_msgTypes[50]
+	mi := &file_tenure_people_v1_people_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,9 +3509,10 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x13ListFindingsRequest\x127\n" +
 	"\x04kind\x18\x01 \x01(\x0e2#.tenure.people.v1.PeopleFindingKindR\x04kind\"S\n" +
 	"\x14ListFindingsResponse\x12;\n" +
-	"\bfindings\x18\x01 \x03(\v2\x1f.tenure.people.v1.PeopleFindingR\bfindings\",\n" +
+	"\bfindings\x18\x01 \x03(\v2\x1f.tenure.people.v1.PeopleFindingR\bfindings\"<\n" +
 	"\x12ListRostersRequest\x12\x16\n" +
-	"\x06source\x18\x01 \x01(\tR\x06source\"\xd2\x02\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x9f\x04\n" +
 	"\vRosterState\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -3381,9 +3526,24 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x04held\x18\t \x01(\tR\x04held\x12\x18\n" +
 	"\achanged\x18\n" +
 	" \x01(\x04R\achanged\x12\x16\n" +
-	"\x06absent\x18\v \x01(\x04R\x06absent\"N\n" +
+	"\x06absent\x18\v \x01(\x04R\x06absent\x123\n" +
+	"\amade_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x06madeAt\x125\n" +
+	"\btaken_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\atakenAt\x12\x1f\n" +
+	"\vaccepted_by\x18\x0e \x01(\tR\n" +
+	"acceptedBy\x12\x1e\n" +
+	"\n" +
+	"superseded\x18\x0f \x01(\bR\n" +
+	"superseded\x12\x1e\n" +
+	"\n" +
+	"deliveries\x18\x10 \x03(\tR\n" +
+	"deliveries\"N\n" +
 	"\x13ListRostersResponse\x127\n" +
-	"\arosters\x18\x01 \x03(\v2\x1d.tenure.people.v1.RosterStateR\arosters*\x9c\x01\n" +
+	"\arosters\x18\x01 \x03(\v2\x1d.tenure.people.v1.RosterStateR\arosters\"=\n" +
+	"\x13AcceptRosterRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"M\n" +
+	"\x14AcceptRosterResponse\x125\n" +
+	"\x06roster\x18\x01 \x01(\v2\x1d.tenure.people.v1.RosterStateR\x06roster*\x9c\x01\n" +
 	"\fPersonStatus\x12\x1d\n" +
 	"\x19PERSON_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15PERSON_STATUS_PENDING\x10\x01\x12\x18\n" +
@@ -3394,7 +3554,7 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x1fPEOPLE_FINDING_KIND_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1ePEOPLE_FINDING_KIND_LOOK_ALIKE\x10\x01\x12\x1e\n" +
 	"\x1aPEOPLE_FINDING_KIND_ABSENT\x10\x02\x12\x1d\n" +
-	"\x19PEOPLE_FINDING_KIND_STALE\x10\x032\xc1\r\n" +
+	"\x19PEOPLE_FINDING_KIND_STALE\x10\x032\xa8\x0e\n" +
 	"\rPeopleService\x12o\n" +
 	"\tGetPeople\x12\".tenure.people.v1.GetPeopleRequest\x1a#.tenure.people.v1.GetPeopleResponse\"\x19\xfa\xed\x18\x15\b\x01\x12\x06policy\x12\tprovision\x12a\n" +
 	"\bVersions\x12!.tenure.people.v1.VersionsRequest\x1a\".tenure.people.v1.VersionsResponse\"\f\xfa\xed\x18\b\x12\x06policy0\x01\x12i\n" +
@@ -3413,7 +3573,8 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"LiftPerson\x12#.tenure.people.v1.LiftPersonRequest\x1a$.tenure.people.v1.LiftPersonResponse\"\x06\xfa\xed\x18\x02\b\x02\x12k\n" +
 	"\aGetCuts\x12 .tenure.people.v1.GetCutsRequest\x1a!.tenure.people.v1.GetCutsResponse\"\x19\xfa\xed\x18\x15\b\x01\x12\x06policy\x12\tprovision0\x01\x12g\n" +
 	"\fListFindings\x12%.tenure.people.v1.ListFindingsRequest\x1a&.tenure.people.v1.ListFindingsResponse\"\x06\xfa\xed\x18\x02\b\x010\x01\x12b\n" +
-	"\vListRosters\x12$.tenure.people.v1.ListRostersRequest\x1a%.tenure.people.v1.ListRostersResponse\"\x06\xfa\xed\x18\x02\b\x01\x12m\n" +
+	"\vListRosters\x12$.tenure.people.v1.ListRostersRequest\x1a%.tenure.people.v1.ListRostersResponse\"\x06\xfa\xed\x18\x02\b\x01\x12e\n" +
+	"\fAcceptRoster\x12%.tenure.people.v1.AcceptRosterRequest\x1a&.tenure.people.v1.AcceptRosterResponse\"\x06\xfa\xed\x18\x02\b\x02\x12m\n" +
 	"\x0eListDeliveries\x12'.tenure.people.v1.ListDeliveriesRequest\x1a(.tenure.people.v1.ListDeliveriesResponse\"\x06\xfa\xed\x18\x02\b\x010\x01\x12e\n" +
 	"\fShowDelivery\x12%.tenure.people.v1.ShowDeliveryRequest\x1a&.tenure.people.v1.ShowDeliveryResponse\"\x06\xfa\xed\x18\x02\b\x01\x12k\n" +
 	"\x0eReplayDelivery\x12'.tenure.people.v1.ReplayDeliveryRequest\x1a(.tenure.people.v1.ReplayDeliveryResponse\"\x06\xfa\xed\x18\x02\b\x02B@Z>github.com/tenurehq/tenure/proto/gen/tenure/people/v1;peoplev1b\x06proto3"
@@ -3431,7 +3592,7 @@ func file_tenure_people_v1_people_proto_rawDescGZIP() []byte {
 }
 
 var file_tenure_people_v1_people_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tenure_people_v1_people_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_tenure_people_v1_people_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_tenure_people_v1_people_proto_goTypes = []any{
 	(PersonStatus)(0),              // 0: tenure.people.v1.PersonStatus
 	(PeopleFindingKind)(0),         // 1: tenure.people.v1.PeopleFindingKind
@@ -3482,107 +3643,114 @@ var file_tenure_people_v1_people_proto_goTypes = []any{
 	(*ListRostersRequest)(nil),     // 46: tenure.people.v1.ListRostersRequest
 	(*RosterState)(nil),            // 47: tenure.people.v1.RosterState
 	(*ListRostersResponse)(nil),    // 48: tenure.people.v1.ListRostersResponse
-	nil,                            // 49: tenure.people.v1.Record.AttributesEntry
-	(*VersionsResponse_Pair)(nil),  // 50: tenure.people.v1.VersionsResponse.Pair
-	nil,                            // 51: tenure.people.v1.SetPersonRequest.FieldsEntry
-	(*SplitPersonRequest_Key)(nil), // 52: tenure.people.v1.SplitPersonRequest.Key
-	(*timestamppb.Timestamp)(nil),  // 53: google.protobuf.Timestamp
-	(*v1.Lifecycle)(nil),           // 54: tenure.event.v1.Lifecycle
+	(*AcceptRosterRequest)(nil),    // 49: tenure.people.v1.AcceptRosterRequest
+	(*AcceptRosterResponse)(nil),   // 50: tenure.people.v1.AcceptRosterResponse
+	nil,                            // 51: tenure.people.v1.Record.AttributesEntry
+	(*VersionsResponse_Pair)(nil),  // 52: tenure.people.v1.VersionsResponse.Pair
+	nil,                            // 53: tenure.people.v1.SetPersonRequest.FieldsEntry
+	(*SplitPersonRequest_Key)(nil), // 54: tenure.people.v1.SplitPersonRequest.Key
+	(*timestamppb.Timestamp)(nil),  // 55: google.protobuf.Timestamp
+	(*v1.Lifecycle)(nil),           // 56: tenure.event.v1.Lifecycle
 }
 var file_tenure_people_v1_people_proto_depIdxs = []int32{
-	49, // 0: tenure.people.v1.Record.attributes:type_name -> tenure.people.v1.Record.AttributesEntry
+	51, // 0: tenure.people.v1.Record.attributes:type_name -> tenure.people.v1.Record.AttributesEntry
 	0,  // 1: tenure.people.v1.Employment.status:type_name -> tenure.people.v1.PersonStatus
 	2,  // 2: tenure.people.v1.Employment.record:type_name -> tenure.people.v1.Record
-	53, // 3: tenure.people.v1.Employment.started_at:type_name -> google.protobuf.Timestamp
-	53, // 4: tenure.people.v1.Employment.ended_at:type_name -> google.protobuf.Timestamp
+	55, // 3: tenure.people.v1.Employment.started_at:type_name -> google.protobuf.Timestamp
+	55, // 4: tenure.people.v1.Employment.ended_at:type_name -> google.protobuf.Timestamp
 	0,  // 5: tenure.people.v1.Person.status:type_name -> tenure.people.v1.PersonStatus
 	2,  // 6: tenure.people.v1.Person.record:type_name -> tenure.people.v1.Record
 	3,  // 7: tenure.people.v1.Person.employments:type_name -> tenure.people.v1.Employment
-	53, // 8: tenure.people.v1.Person.next_due:type_name -> google.protobuf.Timestamp
-	53, // 9: tenure.people.v1.Person.started_at:type_name -> google.protobuf.Timestamp
-	53, // 10: tenure.people.v1.Person.ended_at:type_name -> google.protobuf.Timestamp
-	53, // 11: tenure.people.v1.Person.end_known_at:type_name -> google.protobuf.Timestamp
+	55, // 8: tenure.people.v1.Person.next_due:type_name -> google.protobuf.Timestamp
+	55, // 9: tenure.people.v1.Person.started_at:type_name -> google.protobuf.Timestamp
+	55, // 10: tenure.people.v1.Person.ended_at:type_name -> google.protobuf.Timestamp
+	55, // 11: tenure.people.v1.Person.end_known_at:type_name -> google.protobuf.Timestamp
 	5,  // 12: tenure.people.v1.Person.cut:type_name -> tenure.people.v1.Cut
-	53, // 13: tenure.people.v1.Cut.at:type_name -> google.protobuf.Timestamp
+	55, // 13: tenure.people.v1.Cut.at:type_name -> google.protobuf.Timestamp
 	4,  // 14: tenure.people.v1.GetPeopleResponse.people:type_name -> tenure.people.v1.Person
-	50, // 15: tenure.people.v1.VersionsResponse.pairs:type_name -> tenure.people.v1.VersionsResponse.Pair
+	52, // 15: tenure.people.v1.VersionsResponse.pairs:type_name -> tenure.people.v1.VersionsResponse.Pair
 	0,  // 16: tenure.people.v1.ListPeopleRequest.status:type_name -> tenure.people.v1.PersonStatus
 	4,  // 17: tenure.people.v1.ListPeopleResponse.people:type_name -> tenure.people.v1.Person
 	4,  // 18: tenure.people.v1.FindPersonResponse.person:type_name -> tenure.people.v1.Person
 	2,  // 19: tenure.people.v1.Fact.record:type_name -> tenure.people.v1.Record
-	53, // 20: tenure.people.v1.Fact.effective_at:type_name -> google.protobuf.Timestamp
-	53, // 21: tenure.people.v1.Fact.source_time:type_name -> google.protobuf.Timestamp
-	53, // 22: tenure.people.v1.Fact.known_at:type_name -> google.protobuf.Timestamp
-	54, // 23: tenure.people.v1.Happening.lifecycle:type_name -> tenure.event.v1.Lifecycle
-	53, // 24: tenure.people.v1.Happening.at:type_name -> google.protobuf.Timestamp
+	55, // 20: tenure.people.v1.Fact.effective_at:type_name -> google.protobuf.Timestamp
+	55, // 21: tenure.people.v1.Fact.source_time:type_name -> google.protobuf.Timestamp
+	55, // 22: tenure.people.v1.Fact.known_at:type_name -> google.protobuf.Timestamp
+	56, // 23: tenure.people.v1.Happening.lifecycle:type_name -> tenure.event.v1.Lifecycle
+	55, // 24: tenure.people.v1.Happening.at:type_name -> google.protobuf.Timestamp
 	16, // 25: tenure.people.v1.Happening.changes:type_name -> tenure.people.v1.Change
 	4,  // 26: tenure.people.v1.TimelineResponse.person:type_name -> tenure.people.v1.Person
 	14, // 27: tenure.people.v1.TimelineResponse.facts:type_name -> tenure.people.v1.Fact
 	15, // 28: tenure.people.v1.TimelineResponse.happenings:type_name -> tenure.people.v1.Happening
-	51, // 29: tenure.people.v1.SetPersonRequest.fields:type_name -> tenure.people.v1.SetPersonRequest.FieldsEntry
+	53, // 29: tenure.people.v1.SetPersonRequest.fields:type_name -> tenure.people.v1.SetPersonRequest.FieldsEntry
 	4,  // 30: tenure.people.v1.SetPersonResponse.person:type_name -> tenure.people.v1.Person
-	53, // 31: tenure.people.v1.SubmitRequest.source_time:type_name -> google.protobuf.Timestamp
+	55, // 31: tenure.people.v1.SubmitRequest.source_time:type_name -> google.protobuf.Timestamp
 	22, // 32: tenure.people.v1.SubmitRequest.roster:type_name -> tenure.people.v1.Roster
 	24, // 33: tenure.people.v1.SubmitResponse.items:type_name -> tenure.people.v1.ItemResult
-	53, // 34: tenure.people.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
+	55, // 34: tenure.people.v1.Delivery.received_at:type_name -> google.protobuf.Timestamp
 	25, // 35: tenure.people.v1.ListDeliveriesResponse.deliveries:type_name -> tenure.people.v1.Delivery
 	25, // 36: tenure.people.v1.ShowDeliveryResponse.delivery:type_name -> tenure.people.v1.Delivery
 	24, // 37: tenure.people.v1.ShowDeliveryResponse.items:type_name -> tenure.people.v1.ItemResult
 	24, // 38: tenure.people.v1.ReplayDeliveryResponse.items:type_name -> tenure.people.v1.ItemResult
 	4,  // 39: tenure.people.v1.MergePeopleResponse.person:type_name -> tenure.people.v1.Person
-	52, // 40: tenure.people.v1.SplitPersonRequest.employments:type_name -> tenure.people.v1.SplitPersonRequest.Key
+	54, // 40: tenure.people.v1.SplitPersonRequest.employments:type_name -> tenure.people.v1.SplitPersonRequest.Key
 	4,  // 41: tenure.people.v1.SplitPersonResponse.person:type_name -> tenure.people.v1.Person
 	4,  // 42: tenure.people.v1.SplitPersonResponse.split:type_name -> tenure.people.v1.Person
 	4,  // 43: tenure.people.v1.CutPersonResponse.person:type_name -> tenure.people.v1.Person
 	4,  // 44: tenure.people.v1.LiftPersonResponse.person:type_name -> tenure.people.v1.Person
 	42, // 45: tenure.people.v1.GetCutsResponse.cuts:type_name -> tenure.people.v1.CutState
-	53, // 46: tenure.people.v1.CutState.at:type_name -> google.protobuf.Timestamp
+	55, // 46: tenure.people.v1.CutState.at:type_name -> google.protobuf.Timestamp
 	1,  // 47: tenure.people.v1.PeopleFinding.kind:type_name -> tenure.people.v1.PeopleFindingKind
-	53, // 48: tenure.people.v1.PeopleFinding.since:type_name -> google.protobuf.Timestamp
+	55, // 48: tenure.people.v1.PeopleFinding.since:type_name -> google.protobuf.Timestamp
 	1,  // 49: tenure.people.v1.ListFindingsRequest.kind:type_name -> tenure.people.v1.PeopleFindingKind
 	43, // 50: tenure.people.v1.ListFindingsResponse.findings:type_name -> tenure.people.v1.PeopleFinding
-	53, // 51: tenure.people.v1.RosterState.received_at:type_name -> google.protobuf.Timestamp
-	53, // 52: tenure.people.v1.RosterState.judged_at:type_name -> google.protobuf.Timestamp
-	47, // 53: tenure.people.v1.ListRostersResponse.rosters:type_name -> tenure.people.v1.RosterState
-	6,  // 54: tenure.people.v1.PeopleService.GetPeople:input_type -> tenure.people.v1.GetPeopleRequest
-	8,  // 55: tenure.people.v1.PeopleService.Versions:input_type -> tenure.people.v1.VersionsRequest
-	10, // 56: tenure.people.v1.PeopleService.ListPeople:input_type -> tenure.people.v1.ListPeopleRequest
-	12, // 57: tenure.people.v1.PeopleService.FindPerson:input_type -> tenure.people.v1.FindPersonRequest
-	17, // 58: tenure.people.v1.PeopleService.Timeline:input_type -> tenure.people.v1.TimelineRequest
-	19, // 59: tenure.people.v1.PeopleService.SetPerson:input_type -> tenure.people.v1.SetPersonRequest
-	21, // 60: tenure.people.v1.PeopleService.Submit:input_type -> tenure.people.v1.SubmitRequest
-	32, // 61: tenure.people.v1.PeopleService.MergePeople:input_type -> tenure.people.v1.MergePeopleRequest
-	34, // 62: tenure.people.v1.PeopleService.SplitPerson:input_type -> tenure.people.v1.SplitPersonRequest
-	36, // 63: tenure.people.v1.PeopleService.CutPerson:input_type -> tenure.people.v1.CutPersonRequest
-	38, // 64: tenure.people.v1.PeopleService.LiftPerson:input_type -> tenure.people.v1.LiftPersonRequest
-	40, // 65: tenure.people.v1.PeopleService.GetCuts:input_type -> tenure.people.v1.GetCutsRequest
-	44, // 66: tenure.people.v1.PeopleService.ListFindings:input_type -> tenure.people.v1.ListFindingsRequest
-	46, // 67: tenure.people.v1.PeopleService.ListRosters:input_type -> tenure.people.v1.ListRostersRequest
-	26, // 68: tenure.people.v1.PeopleService.ListDeliveries:input_type -> tenure.people.v1.ListDeliveriesRequest
-	28, // 69: tenure.people.v1.PeopleService.ShowDelivery:input_type -> tenure.people.v1.ShowDeliveryRequest
-	30, // 70: tenure.people.v1.PeopleService.ReplayDelivery:input_type -> tenure.people.v1.ReplayDeliveryRequest
-	7,  // 71: tenure.people.v1.PeopleService.GetPeople:output_type -> tenure.people.v1.GetPeopleResponse
-	9,  // 72: tenure.people.v1.PeopleService.Versions:output_type -> tenure.people.v1.VersionsResponse
-	11, // 73: tenure.people.v1.PeopleService.ListPeople:output_type -> tenure.people.v1.ListPeopleResponse
-	13, // 74: tenure.people.v1.PeopleService.FindPerson:output_type -> tenure.people.v1.FindPersonResponse
-	18, // 75: tenure.people.v1.PeopleService.Timeline:output_type -> tenure.people.v1.TimelineResponse
-	20, // 76: tenure.people.v1.PeopleService.SetPerson:output_type -> tenure.people.v1.SetPersonResponse
-	23, // 77: tenure.people.v1.PeopleService.Submit:output_type -> tenure.people.v1.SubmitResponse
-	33, // 78: tenure.people.v1.PeopleService.MergePeople:output_type -> tenure.people.v1.MergePeopleResponse
-	35, // 79: tenure.people.v1.PeopleService.SplitPerson:output_type -> tenure.people.v1.SplitPersonResponse
-	37, // 80: tenure.people.v1.PeopleService.CutPerson:output_type -> tenure.people.v1.CutPersonResponse
-	39, // 81: tenure.people.v1.PeopleService.LiftPerson:output_type -> tenure.people.v1.LiftPersonResponse
-	41, // 82: tenure.people.v1.PeopleService.GetCuts:output_type -> tenure.people.v1.GetCutsResponse
-	45, // 83: tenure.people.v1.PeopleService.ListFindings:output_type -> tenure.people.v1.ListFindingsResponse
-	48, // 84: tenure.people.v1.PeopleService.ListRosters:output_type -> tenure.people.v1.ListRostersResponse
-	27, // 85: tenure.people.v1.PeopleService.ListDeliveries:output_type -> tenure.people.v1.ListDeliveriesResponse
-	29, // 86: tenure.people.v1.PeopleService.ShowDelivery:output_type -> tenure.people.v1.ShowDeliveryResponse
-	31, // 87: tenure.people.v1.PeopleService.ReplayDelivery:output_type -> tenure.people.v1.ReplayDeliveryResponse
-	71, // [71:88] is the sub-list for method output_type
-	54, // [54:71] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	55, // 51: tenure.people.v1.RosterState.received_at:type_name -> google.protobuf.Timestamp
+	55, // 52: tenure.people.v1.RosterState.judged_at:type_name -> google.protobuf.Timestamp
+	55, // 53: tenure.people.v1.RosterState.made_at:type_name -> google.protobuf.Timestamp
+	55, // 54: tenure.people.v1.RosterState.taken_at:type_name -> google.protobuf.Timestamp
+	47, // 55: tenure.people.v1.ListRostersResponse.rosters:type_name -> tenure.people.v1.RosterState
+	47, // 56: tenure.people.v1.AcceptRosterResponse.roster:type_name -> tenure.people.v1.RosterState
+	6,  // 57: tenure.people.v1.PeopleService.GetPeople:input_type -> tenure.people.v1.GetPeopleRequest
+	8,  // 58: tenure.people.v1.PeopleService.Versions:input_type -> tenure.people.v1.VersionsRequest
+	10, // 59: tenure.people.v1.PeopleService.ListPeople:input_type -> tenure.people.v1.ListPeopleRequest
+	12, // 60: tenure.people.v1.PeopleService.FindPerson:input_type -> tenure.people.v1.FindPersonRequest
+	17, // 61: tenure.people.v1.PeopleService.Timeline:input_type -> tenure.people.v1.TimelineRequest
+	19, // 62: tenure.people.v1.PeopleService.SetPerson:input_type -> tenure.people.v1.SetPersonRequest
+	21, // 63: tenure.people.v1.PeopleService.Submit:input_type -> tenure.people.v1.SubmitRequest
+	32, // 64: tenure.people.v1.PeopleService.MergePeople:input_type -> tenure.people.v1.MergePeopleRequest
+	34, // 65: tenure.people.v1.PeopleService.SplitPerson:input_type -> tenure.people.v1.SplitPersonRequest
+	36, // 66: tenure.people.v1.PeopleService.CutPerson:input_type -> tenure.people.v1.CutPersonRequest
+	38, // 67: tenure.people.v1.PeopleService.LiftPerson:input_type -> tenure.people.v1.LiftPersonRequest
+	40, // 68: tenure.people.v1.PeopleService.GetCuts:input_type -> tenure.people.v1.GetCutsRequest
+	44, // 69: tenure.people.v1.PeopleService.ListFindings:input_type -> tenure.people.v1.ListFindingsRequest
+	46, // 70: tenure.people.v1.PeopleService.ListRosters:input_type -> tenure.people.v1.ListRostersRequest
+	49, // 71: tenure.people.v1.PeopleService.AcceptRoster:input_type -> tenure.people.v1.AcceptRosterRequest
+	26, // 72: tenure.people.v1.PeopleService.ListDeliveries:input_type -> tenure.people.v1.ListDeliveriesRequest
+	28, // 73: tenure.people.v1.PeopleService.ShowDelivery:input_type -> tenure.people.v1.ShowDeliveryRequest
+	30, // 74: tenure.people.v1.PeopleService.ReplayDelivery:input_type -> tenure.people.v1.ReplayDeliveryRequest
+	7,  // 75: tenure.people.v1.PeopleService.GetPeople:output_type -> tenure.people.v1.GetPeopleResponse
+	9,  // 76: tenure.people.v1.PeopleService.Versions:output_type -> tenure.people.v1.VersionsResponse
+	11, // 77: tenure.people.v1.PeopleService.ListPeople:output_type -> tenure.people.v1.ListPeopleResponse
+	13, // 78: tenure.people.v1.PeopleService.FindPerson:output_type -> tenure.people.v1.FindPersonResponse
+	18, // 79: tenure.people.v1.PeopleService.Timeline:output_type -> tenure.people.v1.TimelineResponse
+	20, // 80: tenure.people.v1.PeopleService.SetPerson:output_type -> tenure.people.v1.SetPersonResponse
+	23, // 81: tenure.people.v1.PeopleService.Submit:output_type -> tenure.people.v1.SubmitResponse
+	33, // 82: tenure.people.v1.PeopleService.MergePeople:output_type -> tenure.people.v1.MergePeopleResponse
+	35, // 83: tenure.people.v1.PeopleService.SplitPerson:output_type -> tenure.people.v1.SplitPersonResponse
+	37, // 84: tenure.people.v1.PeopleService.CutPerson:output_type -> tenure.people.v1.CutPersonResponse
+	39, // 85: tenure.people.v1.PeopleService.LiftPerson:output_type -> tenure.people.v1.LiftPersonResponse
+	41, // 86: tenure.people.v1.PeopleService.GetCuts:output_type -> tenure.people.v1.GetCutsResponse
+	45, // 87: tenure.people.v1.PeopleService.ListFindings:output_type -> tenure.people.v1.ListFindingsResponse
+	48, // 88: tenure.people.v1.PeopleService.ListRosters:output_type -> tenure.people.v1.ListRostersResponse
+	50, // 89: tenure.people.v1.PeopleService.AcceptRoster:output_type -> tenure.people.v1.AcceptRosterResponse
+	27, // 90: tenure.people.v1.PeopleService.ListDeliveries:output_type -> tenure.people.v1.ListDeliveriesResponse
+	29, // 91: tenure.people.v1.PeopleService.ShowDelivery:output_type -> tenure.people.v1.ShowDeliveryResponse
+	31, // 92: tenure.people.v1.PeopleService.ReplayDelivery:output_type -> tenure.people.v1.ReplayDeliveryResponse
+	75, // [75:93] is the sub-list for method output_type
+	57, // [57:75] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_tenure_people_v1_people_proto_init() }
@@ -3596,7 +3764,7 @@ func file_tenure_people_v1_people_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenure_people_v1_people_proto_rawDesc), len(file_tenure_people_v1_people_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   51,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

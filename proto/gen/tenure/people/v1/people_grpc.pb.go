@@ -35,6 +35,7 @@ const (
 	PeopleService_GetCuts_FullMethodName        = "/tenure.people.v1.PeopleService/GetCuts"
 	PeopleService_ListFindings_FullMethodName   = "/tenure.people.v1.PeopleService/ListFindings"
 	PeopleService_ListRosters_FullMethodName    = "/tenure.people.v1.PeopleService/ListRosters"
+	PeopleService_AcceptRoster_FullMethodName   = "/tenure.people.v1.PeopleService/AcceptRoster"
 	PeopleService_ListDeliveries_FullMethodName = "/tenure.people.v1.PeopleService/ListDeliveries"
 	PeopleService_ShowDelivery_FullMethodName   = "/tenure.people.v1.PeopleService/ShowDelivery"
 	PeopleService_ReplayDelivery_FullMethodName = "/tenure.people.v1.PeopleService/ReplayDelivery"
@@ -75,6 +76,9 @@ type PeopleServiceClient interface {
 	ListFindings(ctx context.Context, in *ListFindingsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListFindingsResponse], error)
 	// ListRosters returns the newest rosters of each source, with the verdict of its contract.
 	ListRosters(ctx context.Context, in *ListRostersRequest, opts ...grpc.CallOption) (*ListRostersResponse, error)
+	// AcceptRoster takes in a roster that is held, although it breaks its contract: the operator has looked at it.
+	// FAILED_PRECONDITION when it is not held.
+	AcceptRoster(ctx context.Context, in *AcceptRosterRequest, opts ...grpc.CallOption) (*AcceptRosterResponse, error)
 	ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListDeliveriesResponse], error)
 	ShowDelivery(ctx context.Context, in *ShowDeliveryRequest, opts ...grpc.CallOption) (*ShowDeliveryResponse, error)
 	// ReplayDelivery reads a delivery's held items again, with the mapping of now.
@@ -265,6 +269,16 @@ func (c *peopleServiceClient) ListRosters(ctx context.Context, in *ListRostersRe
 	return out, nil
 }
 
+func (c *peopleServiceClient) AcceptRoster(ctx context.Context, in *AcceptRosterRequest, opts ...grpc.CallOption) (*AcceptRosterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptRosterResponse)
+	err := c.cc.Invoke(ctx, PeopleService_AcceptRoster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peopleServiceClient) ListDeliveries(ctx context.Context, in *ListDeliveriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListDeliveriesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &PeopleService_ServiceDesc.Streams[4], PeopleService_ListDeliveries_FullMethodName, cOpts...)
@@ -339,6 +353,9 @@ type PeopleServiceServer interface {
 	ListFindings(*ListFindingsRequest, grpc.ServerStreamingServer[ListFindingsResponse]) error
 	// ListRosters returns the newest rosters of each source, with the verdict of its contract.
 	ListRosters(context.Context, *ListRostersRequest) (*ListRostersResponse, error)
+	// AcceptRoster takes in a roster that is held, although it breaks its contract: the operator has looked at it.
+	// FAILED_PRECONDITION when it is not held.
+	AcceptRoster(context.Context, *AcceptRosterRequest) (*AcceptRosterResponse, error)
 	ListDeliveries(*ListDeliveriesRequest, grpc.ServerStreamingServer[ListDeliveriesResponse]) error
 	ShowDelivery(context.Context, *ShowDeliveryRequest) (*ShowDeliveryResponse, error)
 	// ReplayDelivery reads a delivery's held items again, with the mapping of now.
@@ -394,6 +411,9 @@ func (UnimplementedPeopleServiceServer) ListFindings(*ListFindingsRequest, grpc.
 }
 func (UnimplementedPeopleServiceServer) ListRosters(context.Context, *ListRostersRequest) (*ListRostersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRosters not implemented")
+}
+func (UnimplementedPeopleServiceServer) AcceptRoster(context.Context, *AcceptRosterRequest) (*AcceptRosterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptRoster not implemented")
 }
 func (UnimplementedPeopleServiceServer) ListDeliveries(*ListDeliveriesRequest, grpc.ServerStreamingServer[ListDeliveriesResponse]) error {
 	return status.Error(codes.Unimplemented, "method ListDeliveries not implemented")
@@ -649,6 +669,24 @@ func _PeopleService_ListRosters_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeopleService_AcceptRoster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptRosterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeopleServiceServer).AcceptRoster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeopleService_AcceptRoster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeopleServiceServer).AcceptRoster(ctx, req.(*AcceptRosterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PeopleService_ListDeliveries_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ListDeliveriesRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -742,6 +780,10 @@ var PeopleService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRosters",
 			Handler:    _PeopleService_ListRosters_Handler,
+		},
+		{
+			MethodName: "AcceptRoster",
+			Handler:    _PeopleService_AcceptRoster_Handler,
 		},
 		{
 			MethodName: "ShowDelivery",
