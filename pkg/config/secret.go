@@ -2,10 +2,12 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -101,4 +103,26 @@ func ReadSecret(path string) (Secret, error) {
 		return Secret{}, fmt.Errorf("secret %s is empty", path)
 	}
 	return NewSecret(value), nil
+}
+
+// MakeSecret makes the file at path, which only its owner may read, and the folders above it. The file appears whole or
+// not at all, and never in the place of another: then the error is os.ErrExist.
+func MakeSecret(path string, value []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make secret: %w", err)
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("make secret: %w", err)
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // its name only: what was linked stays
+	_, err = f.Write(value)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("make secret: %w", err)
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return fmt.Errorf("make secret: %w", err)
+	}
+	return nil
 }

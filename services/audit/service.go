@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -148,7 +147,7 @@ func signingKey(cfg Config) (note.Signer, string, error) {
 	return signer, vkey, nil
 }
 
-// newKey makes the log's key. The file appears whole or not at all, and never in the place of another.
+// newKey makes the log's key.
 func newKey(cfg Config) (config.Secret, error) {
 	name := cfg.Origin
 	if name == "" {
@@ -160,21 +159,8 @@ func newKey(cfg Config) (config.Secret, error) {
 	if err != nil {
 		return config.Secret{}, err
 	}
-	dir := filepath.Dir(cfg.KeyFile)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return config.Secret{}, err
-	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(cfg.KeyFile)+".*") // mode 0600
-	if err != nil {
-		return config.Secret{}, err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // its name only: what was linked stays
 	raw := []byte(skey + "\n" + vkey + "\n")
-	_, err = f.Write(raw)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return config.Secret{}, err
-	}
-	if err := os.Link(f.Name(), cfg.KeyFile); err != nil {
+	if err := config.MakeSecret(cfg.KeyFile, raw); err != nil {
 		return config.Secret{}, err
 	}
 	return config.NewSecret(raw), nil
