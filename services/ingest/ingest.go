@@ -26,6 +26,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/ingest/cut"
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 	"github.com/tenurehq/tenure/services/ingest/mapping"
 	"github.com/tenurehq/tenure/services/ingest/source"
@@ -63,6 +64,8 @@ type Source struct {
 type Config struct {
 	Sources  []Source
 	UserName []string // CEL candidates for user names, best first
+	// CutKeyFile holds the key that signs cuts and lifts; it is made at the first start.
+	CutKeyFile string
 }
 
 var sourceName = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
@@ -86,6 +89,9 @@ func (c Config) Validate() error {
 	}
 	if len(c.UserName) == 0 {
 		return errors.New("people.user_name: at least one candidate is needed")
+	}
+	if c.CutKeyFile == "" {
+		return errors.New("people.cut_key_file: needed")
 	}
 	return nil
 }
@@ -152,6 +158,7 @@ type Service struct {
 	manual  *feed                  // nil: operators cannot say anything
 	nobody  *standardwebhooks.Keys // judges requests for sources that are not there, so that they take as long
 	names   *username.Rule
+	cutKey  *cut.Key
 
 	db       *sqldb.DB
 	store    *store.Store
@@ -184,6 +191,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	cutKey, err := cut.Open(cfg.CutKeyFile)
+	if err != nil {
+		return nil, err
+	}
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
@@ -191,6 +202,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		sources:  make(map[string]*feed, len(cfg.Sources)),
 		nobody:   nobody,
 		names:    names,
+		cutKey:   cutKey,
 		db:       deps.DB,
 		store:    store.New(deps.DB),
 		log:      deps.Log,

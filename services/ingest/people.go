@@ -36,7 +36,8 @@ func (s *Service) GetPeople(ctx context.Context, req *peoplev1.GetPeopleRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &peoplev1.GetPeopleResponse{People: peopleProto(people)}, nil
+	answer := &peoplev1.GetPeopleResponse{People: peopleProto(people)}
+	return answer, addCuts(ctx, s.store, answer.GetPeople()...)
 }
 
 // Versions implements PeopleService. It reads page by page: what changes meanwhile is seen or not, and the caller
@@ -85,7 +86,11 @@ func (s *Service) ListPeople(req *peoplev1.ListPeopleRequest, stream grpc.Server
 		if len(page) == 0 {
 			continue
 		}
-		if err := stream.Send(&peoplev1.ListPeopleResponse{People: peopleProto(page)}); err != nil {
+		answer := &peoplev1.ListPeopleResponse{People: peopleProto(page)}
+		if err := addCuts(stream.Context(), s.store, answer.GetPeople()...); err != nil {
+			return err
+		}
+		if err := stream.Send(answer); err != nil {
 			return err
 		}
 	}
@@ -104,7 +109,8 @@ func (s *Service) FindPerson(ctx context.Context, req *peoplev1.FindPersonReques
 	if err != nil {
 		return nil, err
 	}
-	return &peoplev1.FindPersonResponse{Person: personProto(person)}, nil
+	answer := &peoplev1.FindPersonResponse{Person: personProto(person)}
+	return answer, addCuts(ctx, s.store, answer.GetPerson())
 }
 
 // find resolves a reference; an id stands above all else. The error is a fault: NotFound, or Refused with the candidates.
@@ -168,6 +174,9 @@ func (s *Service) Timeline(ctx context.Context, req *peoplev1.TimelineRequest) (
 		return nil, err
 	}
 	answer := &peoplev1.TimelineResponse{Person: personProto(people[0])}
+	if err := addCuts(ctx, s.store, answer.GetPerson()); err != nil {
+		return nil, err
+	}
 	said := make([]timeline.Fact, len(facts))
 	for i, f := range facts {
 		said[i] = f.Fact

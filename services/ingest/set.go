@@ -142,7 +142,8 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 	if err := s.settle(ctx, tx, people, said, cause, now); err != nil {
 		return nil, err
 	}
-	return &peoplev1.SetPersonResponse{DeliveryId: delivery.ID, Person: personProto(people[0])}, nil
+	answer := &peoplev1.SetPersonResponse{DeliveryId: delivery.ID, Person: personProto(people[0])}
+	return answer, addCuts(ctx, tx, answer.GetPerson())
 }
 
 // saysWhen tells whether an operator says something of when the employment runs. Who does not leaves that to those who

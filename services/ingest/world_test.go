@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -69,7 +70,8 @@ func config(tb testing.TB) ingest.Config {
 			{Name: "roster", Kind: ingest.KindCSV},
 			{Name: "operators", Kind: ingest.KindManual},
 		},
-		UserName: []string{"given[0] + family", "given + '.' + family"},
+		UserName:   []string{"given[0] + family", "given + '.' + family"},
+		CutKeyFile: filepath.Join(tb.TempDir(), "cuts.key"),
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 
 // Ingest is ingest's part. Secrets, mappings and expressions are read here, so that what is wrong with them names its key.
 func (s *Settings) Ingest() (ingest.Config, error) {
-	cfg := ingest.Config{UserName: s.People.UserName}
+	cfg := ingest.Config{UserName: s.People.UserName, CutKeyFile: string(s.People.CutKeyFile)}
 	for i, src := range s.Sources {
 		key := fmt.Sprintf("sources[%d]", i)
 		zone, err := time.LoadLocation(src.TimeZone)

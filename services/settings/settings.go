@@ -84,9 +84,10 @@ type Audit struct {
 	CheckpointEvery time.Duration `yaml:"checkpoint_every"`
 }
 
-// People is how people get their user names.
+// People is how people get their user names, and what signs orders to cut somebody.
 type People struct {
-	UserName []string `yaml:"user_name"`
+	UserName   []string    `yaml:"user_name"`
+	CutKeyFile config.Path `yaml:"cut_key_file"`
 }
 
 // Source says what happens to people.
@@ -192,6 +193,9 @@ func decode(root config.Section) (*Settings, error) {
 func (s *Settings) fill() {
 	if s.Audit.KeyFile == "" {
 		s.Audit.KeyFile = config.Path(filepath.Join(string(s.DataDir), "audit.key"))
+	}
+	if s.People.CutKeyFile == "" {
+		s.People.CutKeyFile = config.Path(filepath.Join(string(s.DataDir), "cuts.key"))
 	}
 	for i := range s.Sources {
 		if s.Sources[i].RawRetention == 0 {
