@@ -54,16 +54,15 @@ func (f *feed) read(body []byte, sent time.Time) (reading, error) {
 		var held *mapping.Held
 		switch {
 		case r.whole != "":
-			r.held = append(r.held, store.HeldItem{N: n, ExternalID: clean(fact.ExternalID), Held: r.whole})
+			r.held = append(r.held, store.HeldItem{N: n, ExternalID: clean(fact.Employment.ExternalID), Held: r.whole})
 		case errors.As(err, &held):
-			r.held = append(r.held, store.HeldItem{N: n, ExternalID: clean(fact.ExternalID), Held: clean(held.Reason)})
+			r.held = append(r.held, store.HeldItem{N: n, ExternalID: clean(fact.Employment.ExternalID), Held: clean(held.Reason)})
 		case err != nil:
 			return reading{}, fmt.Errorf("read item %d: %w", n, err)
 		default:
 			fact.Item = uint32(n)
-			r.facts = append(r.facts, store.Fact{
-				Employment: store.Employment{Source: f.Name, ExternalID: fact.ExternalID}, Fact: fact,
-			})
+			fact.Employment.Source = f.Name
+			r.facts = append(r.facts, store.Fact{Fact: fact})
 		}
 	}
 	if r.whole == "" && !r.batch && len(r.held) == 1 {

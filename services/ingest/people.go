@@ -113,7 +113,7 @@ func (s *Service) FindPerson(ctx context.Context, req *peoplev1.FindPersonReques
 	return answer, addCuts(ctx, s.store, answer.GetPerson())
 }
 
-// find resolves a reference; an id stands above all else. The error is a fault: NotFound, or Refused with the candidates.
+// find resolves a reference, of those who turned out to be somebody else to that person; an id stands above all else. The error is a fault: NotFound, or Refused with the candidates.
 func (s *Service) find(ctx context.Context, ref string) (store.Person, error) {
 	if ref == "" {
 		return store.Person{}, fault.New(fault.Invalid, "which person?")
@@ -125,7 +125,7 @@ func (s *Service) find(ctx context.Context, ref string) (store.Person, error) {
 			return store.Person{}, err
 		}
 	}
-	people, err := s.store.People(ctx, ids)
+	people, err := s.living(ctx, ids)
 	if err != nil {
 		return store.Person{}, err
 	}
@@ -136,6 +136,26 @@ func (s *Service) find(ctx context.Context, ref string) (store.Person, error) {
 		return people[0], nil
 	}
 	return store.Person{}, fault.New(fault.Refused, "%q means several people: %s", ref, candidates(people))
+}
+
+// living returns the people with these ids; in place of those who were merged, who they turned out to be.
+func (s *Service) living(ctx context.Context, ids []string) ([]store.Person, error) {
+	people, err := s.store.People(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	merged := false
+	for i, p := range people {
+		if ids[i] = p.ID; p.MergedInto != "" {
+			ids[i], merged = p.MergedInto, true
+		}
+	}
+	if !merged {
+		return people, nil
+	}
+	ids = ids[:len(people)]
+	slices.Sort(ids)
+	return s.store.People(ctx, slices.Compact(ids))
 }
 
 // candidates lists people so that one can be chosen by id.
@@ -151,7 +171,11 @@ func candidates(people []store.Person) string {
 		if name == "" {
 			name = "no user name"
 		}
-		list = append(list, fmt.Sprintf("%s (%s, %s %s)", p.ID, name, p.Employment.Source, p.Employment.ExternalID))
+		employments := make([]string, len(p.State.Employments))
+		for i, e := range p.State.Employments {
+			employments[i] = e.Employment.Source + " " + e.Employment.ExternalID
+		}
+		list = append(list, fmt.Sprintf("%s (%s, %s)", p.ID, name, strings.Join(employments, ", ")))
 	}
 	return strings.Join(list, ", ")
 }
@@ -169,7 +193,11 @@ func (s *Service) Timeline(ctx context.Context, req *peoplev1.TimelineRequest) (
 	if err != nil {
 		return nil, err
 	}
-	happenings, err := s.store.Happenings(ctx, req.GetPersonId())
+	names, err := s.store.Names(ctx, req.GetPersonId())
+	if err != nil {
+		return nil, err
+	}
+	happenings, err := s.store.Happenings(ctx, append(names, req.GetPersonId())...)
 	if err != nil {
 		return nil, err
 	}

@@ -18,19 +18,21 @@ func count32(n int) uint32   { return uint32(max(n, 0)) } //nolint:gosec // what
 func count64(n int64) uint64 { return uint64(max(n, 0)) }
 
 func personProto(p store.Person) *peoplev1.Person {
-	status, record := peoplev1.PersonStatus(p.State.Status), wire.Record(p.State.Record)
+	employments := make([]*peoplev1.Employment, len(p.State.Employments))
+	for i, e := range p.State.Employments {
+		employments[i] = wire.Employment(e)
+	}
 	return &peoplev1.Person{
-		Id:       p.ID,
-		Version:  count64(p.Version),
-		UserName: p.UserName,
-		Status:   status,
-		Record:   record,
-		Employments: []*peoplev1.Employment{{
-			Source: p.Employment.Source, ExternalId: p.Employment.ExternalID, Status: status, Record: record,
-		}},
-		NextDue:   timestamp(p.State.Next),
-		StartedAt: timestamp(p.State.StartedAt),
-		EndedAt:   timestamp(p.State.EndedAt),
+		Id:          p.ID,
+		Version:     count64(p.Version),
+		UserName:    p.UserName,
+		Status:      peoplev1.PersonStatus(p.State.Status),
+		Record:      wire.Record(p.State.Record),
+		Employments: employments,
+		NextDue:     timestamp(p.State.Next),
+		StartedAt:   timestamp(p.State.StartedAt),
+		EndedAt:     timestamp(p.State.EndedAt),
+		MergedInto:  p.MergedInto,
 	}
 }
 

@@ -40,13 +40,14 @@ func (s *Service) SetPerson(ctx context.Context, req *peoplev1.SetPersonRequest)
 		if err = mayCreate(req, err); err != nil {
 			return nil, err
 		}
-		person = store.Person{Employment: store.Employment{Source: s.manual.Name, ExternalID: req.GetRef()}}
+		person = store.Person{}
 	} else if err != nil {
 		return nil, err
 	}
+	about := s.meant(person, req.GetRef())
 	var answer *peoplev1.SetPersonResponse
 	err = s.store.InTx(ctx, func(tx store.Tx) (err error) {
-		answer, err = s.set(ctx, tx, person, req.GetFields())
+		answer, err = s.set(ctx, tx, person.ID, about, req.GetFields())
 		return err
 	})
 	if err != nil {
@@ -56,11 +57,11 @@ func (s *Service) SetPerson(ctx context.Context, req *peoplev1.SetPersonRequest)
 	return answer, nil
 }
 
-// checkFields refuses names that a record does not have. The external id says who is meant and cannot be changed.
+// checkFields refuses names that a record does not have. What says who is meant cannot be changed.
 func checkFields(fields map[string]string) error {
 	var allowed []string
 	for _, name := range timeline.FieldNames() {
-		if name != "external_id" {
+		if !identifies(name) {
 			allowed = append(allowed, name)
 		}
 	}
@@ -69,11 +70,32 @@ func checkFields(fields map[string]string) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		var any timeline.Record
-		if name == "external_id" || !any.Set(name, "x") {
+		if identifies(name) || !any.Set(name, "x") {
 			return fault.New(fault.Invalid, "no field %q: fields are %s and attributes.<name>", name, strings.Join(allowed, ", "))
 		}
 	}
 	return nil
+}
+
+// identifies tells whether a field says who is meant.
+func identifies(name string) bool { return name == "external_id" || name == "person_key" }
+
+// meant is the employment that an operator speaks of who refers to a person so: the one of that external id, else the one
+// that counts most; for nobody yet, a new one.
+func (s *Service) meant(person store.Person, ref string) timeline.Employment {
+	if person.ID == "" {
+		return timeline.Employment{Source: s.manual.Name, ExternalID: ref}
+	}
+	var named []timeline.Employment
+	for _, e := range person.State.Employments {
+		if e.Employment.ExternalID == ref {
+			named = append(named, e.Employment)
+		}
+	}
+	if len(named) == 1 {
+		return named[0]
+	}
+	return person.Main()
 }
 
 // mayCreate tells whether a reference to nobody may become a new person: it must be meant so, and a mistyped id is not.
@@ -87,16 +109,18 @@ func mayCreate(req *peoplev1.SetPersonRequest, notFound error) error {
 	return nil
 }
 
-// set takes in an operator's word about a person; one without an id is new.
-func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fields map[string]string) (*peoplev1.SetPersonResponse, error) {
-	now, fresh := s.now(), person.ID == ""
-	said := []store.Fact{{Person: person.ID, Employment: person.Employment}}
+// set takes in an operator's word about an employment of a person; one without an id is new.
+func (s *Service) set(
+	ctx context.Context, tx store.Tx, id string, about timeline.Employment, fields map[string]string,
+) (*peoplev1.SetPersonResponse, error) {
+	now, fresh := s.now(), id == ""
+	said := []store.Fact{{Person: id, Fact: timeline.Fact{Employment: about}}}
 	var people []store.Person
 	var err error
 	if fresh {
 		people, err = s.open(ctx, tx, s.manual.Name, said)
 	} else {
-		people, err = tx.Lock(ctx, []string{person.ID})
+		people, err = tx.Lock(ctx, []string{id})
 	}
 	if err != nil {
 		return nil, err
@@ -104,17 +128,23 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 	if len(people) != 1 || fresh && people[0].Version > 1 {
 		return nil, fault.New(fault.Conflict, "somebody else made this person at the same time: look and try again")
 	}
-	record := people[0].State.Record.Clone()
-	record.ExternalID, record.EffectiveDate = person.Employment.ExternalID, ""
+	var record timeline.Record
+	if !fresh {
+		if !people[0].Has(about) {
+			return nil, fault.New(fault.Conflict, "somebody else merged or split this person at the same time: look and try again")
+		}
+		record = people[0].State.Of(about).Record.Clone()
+	}
+	record.ExternalID, record.EffectiveDate = about.ExternalID, ""
 	for name, value := range fields {
 		record.Set(name, value)
 	}
 	if !fresh && fields["status"] == "" && record.EffectiveDate == "" {
-		if record.EffectiveDate, err = s.toCome(ctx, tx, person.ID, now); err != nil {
+		if record.EffectiveDate, err = s.toCome(ctx, tx, id, about, now); err != nil {
 			return nil, err
 		}
 	}
-	fact, err := s.readerOf(person.Employment.Source).Check(record, mapping.Event{Type: source.TypeChanged, Timestamp: now})
+	fact, err := s.readerOf(about.Source).Check(record, mapping.Event{Type: source.TypeChanged, Timestamp: now})
 	var held *mapping.Held
 	switch {
 	case errors.As(err, &held):
@@ -130,12 +160,13 @@ func (s *Service) set(ctx context.Context, tx store.Tx, person store.Person, fie
 	if err != nil {
 		return nil, err
 	}
-	id := newID()
-	delivery := newDelivery(s.manual.Name, "set-"+id, rpc.CallerFrom(ctx).Actor(), body, now, now)
-	delivery.ID, delivery.Items = id, 1
+	key := newID()
+	delivery := newDelivery(s.manual.Name, "set-"+key, rpc.CallerFrom(ctx).Actor(), body, now, now)
+	delivery.ID, delivery.Items = key, 1
 	if _, err := tx.AddDelivery(ctx, delivery); err != nil {
 		return nil, err
 	}
+	fact.Employment = about
 	said[0].Fact = fact
 	attribute(delivery, said, now)
 	cause := bus.Cause{CorrelationID: delivery.ID, TraceParent: telemetry.TraceParent(ctx)}
@@ -157,10 +188,11 @@ func saysWhen(fields map[string]string) bool {
 	return false
 }
 
-// toCome is the instant from which anything said about a person holds at all, when that lies after now; else empty. A
+// toCome is the instant from which anything said about an employment holds at all, when that lies after now; else empty. A
 // word about somebody who is to come, other than about their status, must not bring them early.
-func (s *Service) toCome(ctx context.Context, tx store.Tx, person string, now time.Time) (string, error) {
+func (s *Service) toCome(ctx context.Context, tx store.Tx, person string, about timeline.Employment, now time.Time) (string, error) {
 	facts, err := tx.Facts(ctx, []string{person})
+	facts = slices.DeleteFunc(facts, func(f store.Fact) bool { return f.Employment != about })
 	if err != nil || len(facts) == 0 {
 		return "", err
 	}

@@ -19,80 +19,6 @@ import (
 // newID makes an id for a person or a delivery: a UUIDv7, in order of time and never used again.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// open finds or makes the people whom the facts are about, all of one source's employments, and takes their rows. It
-// sets each fact's Person.
-func (s *Service) open(ctx context.Context, tx store.Tx, source string, facts []store.Fact) ([]store.Person, error) {
-	ids := make([]string, 0, len(facts))
-	for _, f := range facts {
-		ids = append(ids, f.Employment.ExternalID)
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	employed, err := tx.Employed(ctx, source, ids)
-	if err != nil {
-		return nil, err
-	}
-	people, err := s.hire(ctx, tx, source, ids, employed)
-	if err != nil {
-		return nil, err
-	}
-	known := make([]string, 0, len(employed))
-	for _, person := range employed {
-		known = append(known, person)
-	}
-	locked, err := tx.Lock(ctx, known)
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range people {
-		employed[p.Employment.ExternalID] = p.ID
-	}
-	for i := range facts {
-		facts[i].Person = employed[facts[i].Employment.ExternalID]
-	}
-	return append(people, locked...), nil
-}
-
-// hire makes a person for each employment that is not known yet. One that another delivery made known in the meantime is
-// added to employed instead.
-func (s *Service) hire(ctx context.Context, tx store.Tx, source string, ids []string, employed map[string]string) ([]store.Person, error) {
-	missing := make(map[string]string)
-	for _, id := range ids {
-		if _, known := employed[id]; !known {
-			missing[id] = newID()
-		}
-	}
-	if len(missing) == 0 {
-		return nil, nil
-	}
-	hired, err := tx.Hire(ctx, source, missing)
-	if err != nil {
-		return nil, err
-	}
-	var people []store.Person
-	var late []string
-	for id, person := range missing {
-		if !hired[id] {
-			late = append(late, id)
-			continue
-		}
-		people = append(people, store.Person{
-			ID: person, Version: 1, Employment: store.Employment{Source: source, ExternalID: id},
-		})
-	}
-	if len(late) == 0 {
-		return people, nil
-	}
-	meanwhile, err := tx.Employed(ctx, source, late)
-	if err != nil {
-		return nil, err
-	}
-	for id, person := range meanwhile {
-		employed[id] = person
-	}
-	return people, nil
-}
-
 // settle works out what was said about people who are locked or new, lets time pass for them until now, stores what
 // became of it and hands the events to the outbox. It is all one transaction with whatever brought it.
 func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person, said []store.Fact, cause bus.Cause, now time.Time) error {
@@ -112,7 +38,7 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person
 		decision := timeline.Step(known[p.ID], news[p.ID], p.State, now)
 		p.State = decision.State
 		for _, f := range decision.Accepted {
-			accepted = append(accepted, store.Fact{Person: p.ID, Employment: p.Employment, Fact: f})
+			accepted = append(accepted, store.Fact{Person: p.ID, Fact: f})
 		}
 		for _, e := range decision.Events {
 			because := cause
@@ -247,7 +173,7 @@ func lifecycleProto(p store.Person, e timeline.Event) *eventv1.Lifecycle {
 		PersonId:      p.ID,
 		PersonVersion: count64(p.Version),
 		Kind:          eventv1.LifecycleKind(e.Kind),
-		Source:        cmp.Or(e.Source, p.Employment.Source),
+		Source:        cmp.Or(e.Source, p.Main().Source),
 		DeliveryId:    e.DeliveryID,
 		Item:          e.Item,
 		EffectiveAt:   timestamp(e.Effective),

@@ -26,9 +26,9 @@ func (m *Mapping) Check(record timeline.Record, event Event) (timeline.Fact, err
 	if err := checkID(record.ExternalID); err != nil {
 		return timeline.Fact{}, err
 	}
-	f := timeline.Fact{ExternalID: record.ExternalID, SourceTime: event.Timestamp.UTC().Truncate(time.Microsecond)}
+	f := timeline.Fact{Employment: timeline.Employment{ExternalID: record.ExternalID}, SourceTime: event.Timestamp.UTC().Truncate(time.Microsecond)}
 	if err := m.fill(&f, record); err != nil {
-		return timeline.Fact{ExternalID: record.ExternalID}, err
+		return timeline.Fact{Employment: f.Employment}, err
 	}
 	return f, nil
 }
@@ -42,6 +42,11 @@ func (m *Mapping) fill(f *timeline.Fact, record timeline.Record) error {
 	}
 	if err := checkAttributes(record.Attributes); err != nil {
 		return err
+	}
+	if record.PersonKey != "" {
+		if err := checkKey("person_key", record.PersonKey); err != nil {
+			return err
+		}
 	}
 	if _, ok := timeline.ParseStatus(record.Status); !ok {
 		return hold("status", "none of pending, active, on_leave, terminated")
@@ -79,12 +84,16 @@ func (m *Mapping) fill(f *timeline.Fact, record timeline.Record) error {
 	return nil
 }
 
-// checkID is strict, because an id that differs invisibly from a known one would make a second person.
 func checkID(id string) error {
-	const field = "external_id"
+	if id == "" {
+		return hold("external_id", "missing")
+	}
+	return checkKey("external_id", id)
+}
+
+// checkKey is strict, because an id that differs invisibly from a known one would make a second person.
+func checkKey(field, id string) error {
 	switch {
-	case id == "":
-		return hold(field, "missing")
 	case checkText(field, id, maxID) != nil:
 		return checkText(field, id, maxID)
 	case strings.TrimSpace(id) != id:

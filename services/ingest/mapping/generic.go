@@ -18,10 +18,7 @@ func decode(item []byte) (timeline.Record, error) {
 	var r timeline.Record
 	dec := jsontext.NewDecoder(bytes.NewReader(item))
 	err := object(dec, func(key string) error {
-		switch key {
-		case "person_key":
-			return hold(key, "not built yet")
-		case "attributes":
+		if key == "attributes" {
 			return attributes(dec, &r)
 		}
 		return text(dec, &r, key, key)

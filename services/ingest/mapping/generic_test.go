@@ -30,19 +30,19 @@ func TestTheGenericFormInFull(t *testing.T) {
 		"email": "georgi.facello@acme.example", "department": "d005", "title": "Senior Engineer",
 		"manager_external_id": "110567", "employment_type": "employee", "company": "ACME", "location": "Berlin",
 		"time_zone": "Europe/Berlin", "start_date": "2026-12-01", "end_date": null,
-		"effective_date": "2026-12-01", "attributes": {"cost_center": "4711", "badge": "", "floor": null}}`
+		"effective_date": "2026-12-01", "person_key": "P-7", "attributes": {"cost_center": "4711", "badge": "", "floor": null}}`
 	got, err := mapping.Generic(nil).Read([]byte(item), event)
 	if err != nil {
 		t.Fatal(err)
 	}
 	midnight := time.Date(2026, 11, 30, 23, 0, 0, 0, time.UTC)
 	want := timeline.Fact{
-		ExternalID: "10001", Effective: midnight, Start: midnight,
+		Employment: timeline.Employment{ExternalID: "10001"}, Effective: midnight, Start: midnight,
 		SourceTime: time.Date(2026, 11, 22, 10, 0, 0, 123456000, time.UTC),
 		Record: timeline.Record{
 			ExternalID: "10001", Status: "active", GivenName: "Georgi", FamilyName: "Facello", Email: "georgi.facello@acme.example",
 			Department: "d005", Title: "Senior Engineer", ManagerExternalID: "110567", EmploymentType: "employee", Company: "ACME",
-			Location: "Berlin", TimeZone: "Europe/Berlin", StartDate: "2026-12-01", EffectiveDate: "2026-12-01",
+			Location: "Berlin", TimeZone: "Europe/Berlin", StartDate: "2026-12-01", EffectiveDate: "2026-12-01", PersonKey: "P-7",
 			Attributes: map[string]string{"cost_center": "4711"},
 		},
 	}
@@ -131,7 +131,8 @@ func TestWhatCannotBeUnderstoodIsHeldByTheFieldsName(t *testing.T) {
 		{"an unknown key", with(`"salary":"1000000"`), `unknown key "salary"`},
 		{"an unknown key with an object", with(`"salary":{"eur":"1000000"}`), `unknown key "salary"`},
 		{"a key in another case", with(`"Department":"d1"`), `unknown key "Department"`},
-		{"person_key, of a later issue", with(`"person_key":"p1"`), "person_key: not built yet"},
+		{"white space around the person key", with(`"person_key":" p1"`), "person_key: white space around it"},
+		{"a person key nobody can see", with(`"person_key":"p\u200b1"`), "person_key: invisible characters"},
 	} {
 		held(t, mapping.Generic(nil), c.what, c.item, c.want)
 	}
@@ -147,8 +148,8 @@ func TestAHeldRecordTellsWhoseItIsWhereThatCanBeRead(t *testing.T) {
 		`{"external_id":"1\u0000","status":"active",1}`: "",
 	} {
 		f, err := m.Read([]byte(item), event)
-		if err == nil || f.ExternalID != want || f.Record.Status != "" {
-			t.Errorf("%s: id %q (%v), want %q", item, f.ExternalID, err, want)
+		if err == nil || f.Employment.ExternalID != want || f.Record.Status != "" {
+			t.Errorf("%s: id %q (%v), want %q", item, f.Employment.ExternalID, err, want)
 		}
 	}
 }
@@ -186,7 +187,7 @@ func FuzzRead(f *testing.F) {
 			}
 		case err != nil:
 			t.Fatalf("%v is not *Held", err)
-		case fact.ExternalID == "" || fact.Record.Status == "" || fact.Effective.IsZero():
+		case fact.Employment.ExternalID == "" || fact.Record.Status == "" || fact.Effective.IsZero():
 			t.Fatalf("understood and incomplete: %+v", fact)
 		}
 	})

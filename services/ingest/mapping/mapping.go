@@ -41,8 +41,8 @@ func Generic(zone *time.Location) *Mapping {
 	return &Mapping{zone: zone, zones: newZones()}
 }
 
-// Read makes a fact of an item: ExternalID, Record, SourceTime, Effective, Start and End are set, the rest is for
-// the caller. An error is a *Held; then the fact has nothing but the ExternalID, if that much could be read.
+// Read makes a fact of an item: the employment's ExternalID, Record, SourceTime, Effective, Start and End are set, the
+// rest is for the caller. An error is a *Held; then the fact has nothing but the ExternalID, if that much could be read.
 func (m *Mapping) Read(item []byte, event Event) (timeline.Fact, error) {
 	if v := jsontext.Value(item); v.Kind() != jsontext.KindBeginObject || !v.IsValid() { // valid: no key twice, no text after the end
 		return timeline.Fact{}, &Held{Reason: "not a JSON object"}
@@ -58,7 +58,7 @@ func (m *Mapping) Read(item []byte, event Event) (timeline.Fact, error) {
 		if checkID(record.ExternalID) != nil {
 			record.ExternalID = ""
 		}
-		return timeline.Fact{ExternalID: record.ExternalID}, err
+		return timeline.Fact{Employment: timeline.Employment{ExternalID: record.ExternalID}}, err
 	}
 	return m.Check(record, event)
 }

@@ -18,7 +18,7 @@ func day(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).A
 // says is a fact of the source: made on one day, effective from another.
 func says(made, effective int, status, title string) timeline.Fact {
 	return timeline.Fact{
-		Source: "hr", ExternalID: "1", Key: fmt.Sprintf("%d/%d/%s/%s", made, effective, status, title),
+		Source: "hr", Employment: timeline.Employment{Source: "hr", ExternalID: "1"}, Key: fmt.Sprintf("%d/%d/%s/%s", made, effective, status, title),
 		SourceTime: day(made), Effective: day(effective),
 		Record: timeline.Record{ExternalID: "1", Status: status, Title: title},
 	}

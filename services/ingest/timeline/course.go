@@ -97,32 +97,31 @@ func (c course) holding(t time.Time) int {
 	return -1
 }
 
-// begun tells whether the employment ran at any time before the point.
-func (c course) begun(i int) bool {
-	for _, p := range c[:i] {
-		if p.status.employed() {
+// begunBefore tells whether the employment ran at any time before t.
+func (c course) begunBefore(t time.Time) bool {
+	for i := range c {
+		if c[i].status.employed() && c[i].at.Before(t) {
 			return true
 		}
 	}
 	return false
 }
 
-// state is what holds at t.
-func (c course) state(t time.Time) State {
-	if len(c) == 0 {
-		return State{At: t}
-	}
+// standing is where the employment stands at t, and when time alone will change that next; zero: never.
+func (c course) standing(e Employment, t time.Time) (s Standing, next time.Time) {
 	i := c.holding(t)
-	s := State{At: t, Status: Pending, Record: c[0].fact.Record}
+	s = Standing{Employment: e, Status: Pending, Record: c[0].fact.Record}
 	if i >= 0 {
-		p := &c[i]
-		s = State{At: t, Status: p.status, Record: p.fact.Record, StartedAt: p.started, EndedAt: p.ended}
+		s = c[i].standing(e)
 	}
 	for _, p := range c[i+1:] {
 		if p.status != s.Status || len(Changes(s.Record, p.fact.Record)) > 0 {
-			s.Next = p.at
-			break
+			return s, p.at
 		}
 	}
-	return s
+	return s, time.Time{}
+}
+
+func (p *point) standing(e Employment) Standing {
+	return Standing{Employment: e, Status: p.status, Record: p.fact.Record, StartedAt: p.started, EndedAt: p.ended}
 }

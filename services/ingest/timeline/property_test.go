@@ -14,6 +14,20 @@ import (
 
 var day0 = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
+// drawPerson draws the facts of a person, most often of one employment.
+func drawPerson(t *rapid.T) []timeline.Fact {
+	var facts []timeline.Fact
+	for n := range rapid.SampledFrom([]int{1, 1, 2, 3}).Draw(t, "employments") {
+		own := drawFacts(t)
+		for i := range own {
+			own[i].Key = fmt.Sprintf("e%d-%s", n, own[i].Key)
+			own[i].Employment.ExternalID = fmt.Sprint(n)
+		}
+		facts = append(facts, own...)
+	}
+	return facts
+}
+
 // drawFacts draws the facts of one employment. Few distinct instants and values, so that ties and repeats are common.
 func drawFacts(t *rapid.T) []timeline.Fact {
 	day := rapid.IntRange(0, 12)
@@ -21,7 +35,7 @@ func drawFacts(t *rapid.T) []timeline.Fact {
 	for i := range facts {
 		label := fmt.Sprintf("fact %d ", i)
 		f := timeline.Fact{
-			Source: "hr", ExternalID: "1", Key: fmt.Sprintf("k%d", i), DeliveryID: fmt.Sprintf("d%d", i),
+			Source: "hr", Employment: timeline.Employment{Source: "hr", ExternalID: "1"}, Key: fmt.Sprintf("k%d", i), DeliveryID: fmt.Sprintf("d%d", i),
 			Effective:  day0.AddDate(0, 0, day.Draw(t, label+"effective")),
 			SourceTime: day0.AddDate(0, 0, rapid.IntRange(0, 2).Draw(t, label+"source time")),
 			Record: timeline.Record{
@@ -80,6 +94,53 @@ func TestTheGreatestFactThatIsEffectiveHolds(t *testing.T) {
 		status, record, known := expected(facts, at)
 		if got.Status != status || known && !cmp.Equal(got.Record, record) {
 			t.Fatalf("at %s: %v %+v, want %v %+v", at, got.Status, got.Record, status, record)
+		}
+	})
+}
+
+// whatOf is the best of the statuses that the employments have by themselves, which is what the person has.
+func whatOf(facts []timeline.Fact, at time.Time) timeline.Status {
+	own := map[timeline.Employment][]timeline.Fact{}
+	for _, f := range facts {
+		own[f.Employment] = append(own[f.Employment], f)
+	}
+	var all []timeline.State
+	for _, facts := range own {
+		all = append(all, timeline.At(facts, at))
+	}
+	has := func(ok func(timeline.State) bool) bool { return slices.ContainsFunc(all, ok) }
+	for _, status := range []timeline.Status{timeline.Active, timeline.OnLeave} {
+		if has(func(s timeline.State) bool { return s.Status == status }) {
+			return status
+		}
+	}
+	over := func(s timeline.State) bool { return s.Status == timeline.Terminated && !s.StartedAt.IsZero() }
+	if !has(over) && has(func(s timeline.State) bool { return s.Status == timeline.Pending }) {
+		return timeline.Pending
+	}
+	return timeline.Terminated
+}
+
+func TestAPersonIsWhatTheirEmploymentsComeToTogether(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		facts := drawPerson(t)
+		at := day0.Add(time.Duration(rapid.IntRange(-24, 24*14).Draw(t, "hour")) * time.Hour)
+		got := timeline.At(rapid.Permutation(facts).Draw(t, "order"), at)
+		if want := whatOf(facts, at); got.Status != want {
+			t.Fatalf("at %s: %v, want %v", at, got.Status, want)
+		}
+		running := func(s timeline.Status) bool { return s == timeline.Active || s == timeline.OnLeave }
+		for _, e := range got.Employments {
+			switch {
+			case running(e.Status) && e.StartedAt.Before(got.StartedAt):
+				t.Fatalf("employed since %s, and one employment began %s", got.StartedAt, e.StartedAt)
+			case got.Status == timeline.Terminated && !got.StartedAt.IsZero() && !e.StartedAt.IsZero() && e.EndedAt.After(got.EndedAt):
+				t.Fatalf("ended %s, and one employment ended %s", got.EndedAt, e.EndedAt)
+			}
+		}
+		if most := got.Employments[0]; most.Status != got.Status || !cmp.Equal(most.Record, got.Record) {
+			t.Fatalf("the person is not what the first of %+v is", got.Employments)
 		}
 	})
 }
@@ -153,7 +214,7 @@ func fold(t *rapid.T, status timeline.Status, events []timeline.Event) timeline.
 func TestTheEndStateDoesNotDependOnArrival(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		facts := drawFacts(t)
+		facts := drawPerson(t)
 		end := day0.AddDate(0, 0, 6)
 		got, want := arrivals(t, facts, end), timeline.At(facts, end)
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -165,12 +226,15 @@ func TestTheEndStateDoesNotDependOnArrival(t *testing.T) {
 func TestNextIsTheFirstInstantAtWhichTheStateChanges(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		facts := drawFacts(t)
+		facts := drawPerson(t)
 		now := day0.Add(time.Duration(rapid.IntRange(-24, 24*14).Draw(t, "hour")) * time.Hour)
 		state := timeline.At(facts, now)
 		differs := func(at time.Time) bool {
 			later := timeline.At(facts, at)
-			return later.Status != state.Status || len(timeline.Changes(state.Record, later.Record)) > 0
+			return slices.ContainsFunc(later.Employments, func(e timeline.Standing) bool {
+				was := state.Employments[slices.IndexFunc(state.Employments, func(s timeline.Standing) bool { return s.Employment == e.Employment })]
+				return e.Status != was.Status || len(timeline.Changes(e.Record, was.Record)) > 0
+			})
 		}
 		// All instants lie on whole hours, so this scan misses none.
 		for at := now; at.Before(day0.AddDate(0, 0, 15)); at = at.Add(time.Hour) {
@@ -190,7 +254,7 @@ func TestNextIsTheFirstInstantAtWhichTheStateChanges(t *testing.T) {
 func TestWakingAtEveryDueTimeTellsTheSameAsWakingOnce(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		facts := drawFacts(t)
+		facts := drawPerson(t)
 		end := day0.AddDate(0, 0, 14)
 		start := timeline.Step(nil, facts, timeline.State{}, day0.Add(-time.Hour))
 		var often []timeline.Event

@@ -24,6 +24,7 @@ type Record struct {
 	StartDate         string // a date or an RFC 3339 instant
 	EndDate           string // the last day with access, or the instant at which it ends
 	EffectiveDate     string
+	PersonKey         string // HR's own number of the human being, which joins employments
 	Attributes        map[string]string
 }
 
@@ -40,7 +41,7 @@ const attributePrefix = "attributes."
 func FieldNames() []string {
 	return []string{
 		"external_id", "status", "given_name", "family_name", "email", "department", "title", "manager_external_id",
-		"employment_type", "company", "location", "time_zone", "start_date", "end_date", "effective_date",
+		"employment_type", "company", "location", "time_zone", "start_date", "end_date", "effective_date", "person_key",
 	}
 }
 
@@ -77,6 +78,8 @@ func (r *Record) field(name string) *string {
 		return &r.EndDate
 	case "effective_date":
 		return &r.EffectiveDate
+	case "person_key":
+		return &r.PersonKey
 	}
 	return nil
 }
@@ -126,11 +129,11 @@ type Change struct {
 }
 
 // Changes lists what differs between two records, sorted by name. The status is not compared, because a record's status
-// is what was said and not what holds; neither is effective_date, which says when and not what.
+// is what was said and not what holds; neither are effective_date and person_key, which say when and who, not what.
 func Changes(from, to Record) []Change {
 	var out []Change
 	for _, name := range FieldNames() {
-		if name == "status" || name == "effective_date" {
+		if name == "status" || name == "effective_date" || name == "person_key" {
 			continue
 		}
 		if a, b := *from.field(name), *to.field(name); a != b {

@@ -8,11 +8,27 @@ import (
 
 // At is what the facts say about the instant t. It does not depend on their order or on repeats.
 func At(facts []Fact, t time.Time) State {
-	whole, _ := resolve(Ordered(facts))
-	return plot(whole).state(t)
+	var employments []Standing
+	var next time.Time
+	for e, own := range byEmployment(Ordered(facts)) {
+		whole, _ := resolve(own)
+		s, changes := plot(whole).standing(e, t)
+		employments, next = append(employments, s), first(next, changes)
+	}
+	s := together(t, employments)
+	s.Next = next
+	return s
 }
 
-// Step takes in what was said about an employment and lets time pass until now.
+// first is the earlier of two instants, of which zero is none.
+func first(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// Step takes in what was said about a person and lets time pass until now.
 //
 // Known are the facts taken in before, said the new ones; either may be empty. Before is the state that the last Step
 // came to, the zero State when there was none; it may be had again as At(known, before.At). The same fact again, or
@@ -24,19 +40,14 @@ func Step(known, said []Fact, before State, now time.Time) Decision {
 	}
 	known = Ordered(known)
 	all := Ordered(slices.Concat(known, said)) // known first: of two of one identity the one taken in first stays
-	wasWhole, _ := resolve(known)
-	whole, word := resolve(all)
-	w := walk{known: plot(wasWhole), course: plot(whole), fresh: fresh(known, all), word: word, before: before}
-	if i := w.known.holding(before.At); i >= 0 && !before.At.IsZero() {
-		w.held = w.known[i].fact
-	}
-	d := Decision{State: w.course.state(now)}
+	fresh := fresh(known, all)
+	d := Decision{State: At(all, now)}
 	for i := range all {
-		if w.fresh[all[i].identity()] {
+		if fresh[all[i].identity()] {
 			d.Accepted = append(d.Accepted, all[i])
 		}
 	}
-	d.Events = append(w.corrections(), w.transitions(now)...)
+	d.Events = walkAll(known, all, fresh, before).events(now)
 	return d
 }
 
@@ -52,14 +63,40 @@ func fresh(known, all []Fact) map[identity]bool {
 	return out
 }
 
-// walk goes from the state decided before to the present one, along the course as it is known now.
+// walk goes from where an employment stood before to where it stands now, along the course as it is known now.
 type walk struct {
+	of     Employment
 	known  course // as it was known before
 	course course // as it is known now
 	fresh  map[identity]bool
 	word   map[identity]*Fact // of a fact that says nothing of status: whose word its status is
+	before Standing
+	at     time.Time // the instant of before; zero: nothing was decided yet
+	held   *Fact     // the fact that held in before; nil: none did
+}
+
+// walks are those of all employments of a person, in order of their names.
+type walks struct {
 	before State
-	held   *Fact // the fact that held in before; nil: none did
+	each   []*walk
+}
+
+func walkAll(known, all []Fact, fresh map[identity]bool, before State) walks {
+	was := make(map[Employment]course)
+	for e, own := range byEmployment(known) {
+		whole, _ := resolve(own)
+		was[e] = plot(whole)
+	}
+	ws := walks{before: before}
+	for e, own := range byEmployment(all) {
+		whole, word := resolve(own)
+		w := &walk{of: e, known: was[e], course: plot(whole), fresh: fresh, word: word, before: before.Of(e), at: before.At}
+		if i := w.known.holding(before.At); i >= 0 && !before.At.IsZero() {
+			w.held = w.known[i].fact
+		}
+		ws.each = append(ws.each, w)
+	}
+	return ws
 }
 
 // corrections are the new facts that belong before the one that held: history changes, the present does not.
@@ -73,14 +110,14 @@ func (w *walk) corrections() []Event {
 		if !p.at.Equal(p.fact.Effective) || !w.fresh[p.fact.identity()] || compare(p.fact, w.held) >= 0 {
 			continue
 		}
-		var from State
+		var from Standing
 		if j := w.known.holding(p.at); j >= 0 {
-			from = State{Status: w.known[j].status, Record: w.known[j].fact.Record}
+			from = w.known[j].standing(w.of)
 		}
 		if by := w.word[w.held.identity()]; by != nil && by.identity() == p.fact.identity() {
 			continue // the present goes by it: a transition tells
 		}
-		changes := differences(from, p)
+		changes := differences(from, p.standing(w.of))
 		if from.Status != StatusUnknown && len(changes) == 0 {
 			continue // it says what held then anyway
 		}
@@ -89,9 +126,17 @@ func (w *walk) corrections() []Event {
 	return events
 }
 
-// transitions are the events of the points that come after what was decided before, up to now.
-func (w *walk) transitions(now time.Time) []Event {
-	var events []Event
+// turn is a point of an employment's course that was not told yet.
+type turn struct {
+	*walk
+	point   *point
+	from    Standing
+	fromEnd time.Time // the end that was known of before
+}
+
+// turns are the points that come after what was decided before, up to now.
+func (w *walk) turns(now time.Time) []turn {
+	var turns []turn
 	cur := w.before
 	var curEnd time.Time
 	if w.held != nil {
@@ -105,11 +150,10 @@ func (w *walk) transitions(now time.Time) []Event {
 		if w.decided(p) && i != last {
 			continue
 		}
-		events = append(events, w.transition(cur, curEnd, i)...)
-		cur = State{Status: p.status, Record: p.fact.Record}
-		curEnd = p.fact.End
+		turns = append(turns, turn{walk: w, point: p, from: cur, fromEnd: curEnd})
+		cur, curEnd = p.standing(w.of), p.fact.End
 	}
-	return events
+	return turns
 }
 
 // decided tells whether the point went into the state before.
@@ -118,67 +162,7 @@ func (w *walk) decided(p *point) bool {
 		return false
 	}
 	order := compare(p.fact, w.held)
-	return order < 0 || order == 0 && !p.at.After(w.before.At)
-}
-
-// transition is what it means to go from one state to the i-th point.
-func (w *walk) transition(from State, fromEnd time.Time, i int) []Event {
-	p := &w.course[i]
-	changes := differences(from, p)
-	switch {
-	case p.status.employed() && from.Status == p.status:
-		return w.moved(p, changes, fromEnd)
-	case p.status == OnLeave && from.Status == Active:
-		return []Event{w.event(LeaveStarted, p, changes)}
-	case p.status == Active && from.Status == OnLeave:
-		return []Event{w.event(LeaveEnded, p, changes)}
-	case p.status.employed():
-		return w.began(from, i)
-	case from.Status.employed():
-		return []Event{w.event(Leaver, p, changes)}
-	case p.status == Terminated && from.Status == Terminated:
-		if len(changes) > 0 {
-			return []Event{w.event(Correction, p, changes)}
-		}
-	case p.status == Terminated:
-		kind := NoShow
-		if from.Status == StatusUnknown && !p.started.IsZero() {
-			kind = Leaver // never seen before, and its own record says that it had begun
-		}
-		return []Event{w.event(kind, p, changes)}
-	}
-	return nil // pending: known, and nothing follows until it is active
-}
-
-// moved: still employed. A later last day is told apart from the rest.
-func (w *walk) moved(p *point, changes []Change, fromEnd time.Time) []Event {
-	var events []Event
-	isEnd := func(c Change) bool { return c.Field == "end_date" }
-	extended := !fromEnd.IsZero() && (p.fact.End.IsZero() || p.fact.End.After(fromEnd))
-	if i := slices.IndexFunc(changes, isEnd); i >= 0 && extended {
-		events = append(events, w.event(ContractExtended, p, []Change{changes[i]}))
-		changes = slices.DeleteFunc(changes, isEnd)
-	}
-	if len(changes) > 0 {
-		events = append(events, w.event(Mover, p, changes))
-	}
-	return events
-}
-
-// began: employed from now on. Who begins on leave has joined and is away, which is two things.
-func (w *walk) began(from State, i int) []Event {
-	p := w.course[i]
-	kind := Joiner
-	if w.course.begun(i) {
-		kind = Rehire
-	}
-	active := p
-	active.status = Active
-	events := []Event{w.event(kind, &active, differences(from, &active))}
-	if p.status == OnLeave {
-		events = append(events, w.event(LeaveStarted, &p, []Change{{Field: "status", From: Active.String(), To: OnLeave.String()}}))
-	}
-	return events
+	return order < 0 || order == 0 && !p.at.After(w.at)
 }
 
 // event of a kind at a point. It counts from the instant at which access ended, if that is what it tells.
@@ -202,15 +186,19 @@ func (w *walk) event(kind Kind, p *point, changes []Change) Event {
 	return e
 }
 
-// differences between a state and a point: of the records, and the status that holds. None when nothing was known.
-func differences(from State, to *point) []Change {
+// differences between two standings: of the records, and the status that holds. None when nothing was known.
+func differences(from, to Standing) []Change {
 	if from.Status == StatusUnknown {
 		return nil
 	}
-	changes := Changes(from.Record, to.fact.Record)
-	if from.Status != to.status {
-		changes = append(changes, Change{Field: "status", From: from.Status.String(), To: to.status.String()})
-		slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Field, b.Field) })
+	changes := Changes(from.Record, to.Record)
+	if from.Status != to.Status {
+		changes = append(changes, Change{Field: "status", From: from.Status.String(), To: to.Status.String()})
+		sortChanges(changes)
 	}
 	return changes
+}
+
+func sortChanges(changes []Change) {
+	slices.SortFunc(changes, func(a, b Change) int { return strings.Compare(a.Field, b.Field) })
 }

@@ -10,7 +10,7 @@ import (
 
 func active(title string) timeline.Fact {
 	return timeline.Fact{
-		Source: "hr", ExternalID: "1", Key: "k", Effective: day0, SourceTime: day0, Known: day0, DeliveryID: "d-k", Item: 3, Actor: "source:hr",
+		Source: "hr", Employment: timeline.Employment{Source: "hr", ExternalID: "1"}, Key: "k", Effective: day0, SourceTime: day0, Known: day0, DeliveryID: "d-k", Item: 3, Actor: "source:hr",
 		Record: timeline.Record{ExternalID: "1", Status: "active", Title: title},
 	}
 }
@@ -27,7 +27,9 @@ func TestWhatOneItemOfOneDeliverySaidStaysAsItWasTakenIn(t *testing.T) {
 func TestAStateThatAnotherProgramCameToIsPutRightWithAnEvent(t *testing.T) {
 	t.Parallel()
 	facts := []timeline.Fact{active("x")}
-	wrong := timeline.State{At: day0, Status: timeline.Terminated, Record: facts[0].Record}
+	wrong := timeline.State{At: day0, Status: timeline.Terminated, Record: facts[0].Record, Employments: []timeline.Standing{
+		{Employment: facts[0].Employment, Status: timeline.Terminated, Record: facts[0].Record},
+	}}
 	d := timeline.Step(facts, nil, wrong, day0.AddDate(0, 0, 1))
 	if d.State.Status != timeline.Active || len(d.Events) != 1 || d.Events[0].Kind != timeline.Joiner {
 		t.Errorf("decided %+v, want the joiner that makes up for it", d)

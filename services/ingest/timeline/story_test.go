@@ -1,6 +1,7 @@
 package timeline_test
 
 import (
+	gocmp "cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ type story struct {
 	Name  string `yaml:"name"` // a sentence, which is the rule
 	Steps []struct {
 		Now  string              `yaml:"now"`
-		Say  []map[string]string `yaml:"say"` // key, and fields of a record; at: source time, default now; zone: the source's
+		Say  []map[string]string `yaml:"say"` // key, and fields of a record; at: source time, default now; of: the employment, default 1
 		Want struct {
 			Status  string   `yaml:"status"`
 			Events  []string `yaml:"events"`
@@ -28,6 +29,8 @@ type story struct {
 			Started string   `yaml:"started"`
 			Ended   string   `yaml:"ended"`
 			Title   string   `yaml:"title"`
+			// How each employment stands, the one that counts most first: of and status.
+			Employments []string `yaml:"employments"`
 		} `yaml:"want"`
 	} `yaml:"steps"`
 }
@@ -93,6 +96,9 @@ func play(t *testing.T, s story) {
 		if step.Want.Title != "" && state.Record.Title != step.Want.Title {
 			t.Errorf("%s: title %q, want %q", at, state.Record.Title, step.Want.Title)
 		}
+		if got := standings(state); step.Want.Employments != nil && !cmp.Equal(step.Want.Employments, got) {
+			t.Errorf("%s: employments %q, want %q", at, got, step.Want.Employments)
+		}
 		again := timeline.Step(known, said, state, now)
 		if len(again.Events) > 0 || len(again.Accepted) > 0 {
 			t.Errorf("%s: said again it brings %d events and %d facts, want none", at, len(again.Events), len(again.Accepted))
@@ -103,17 +109,25 @@ func play(t *testing.T, s story) {
 	}
 }
 
+func standings(state timeline.State) []string {
+	var all []string
+	for _, e := range state.Employments {
+		all = append(all, e.Employment.ExternalID+" "+e.Status.String())
+	}
+	return all
+}
+
 func sayFact(t *testing.T, say map[string]string, now time.Time) timeline.Fact {
 	t.Helper()
 	f := timeline.Fact{
-		Source: "hr", ExternalID: "1", Key: say["key"], Known: now, SourceTime: now,
+		Source: "hr", Employment: timeline.Employment{ExternalID: gocmp.Or(say["of"], "1")}, Key: say["key"], Known: now, SourceTime: now,
 		DeliveryID: "delivery-" + say["key"], Actor: "source:hr",
 	}
 	if at := say["at"]; at != "" {
 		f.SourceTime = instant(t, at)
 	}
 	for name, value := range say {
-		if name != "key" && name != "at" && !f.Record.Set(name, value) {
+		if name != "key" && name != "at" && name != "of" && !f.Record.Set(name, value) {
 			t.Fatalf("no field %q", name)
 		}
 	}

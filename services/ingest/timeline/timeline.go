@@ -1,4 +1,4 @@
-// Package timeline works out what is known about one employment at an instant, and what a new fact means.
+// Package timeline works out what is known about a person at an instant, and what a new fact means.
 //
 // It promises that the state at an instant depends on the set of facts alone, never on the order in which they
 // arrived or on how often each of them did, and that time alone is enough to bring about what was said to come:
@@ -7,7 +7,8 @@
 // It is pure: no I/O, no clock, no randomness, no goroutines. It reads no zone files either; dates arrive resolved to
 // instants (see Instant and EndOfDay), so a later change of a source's zone does not rewrite what was known.
 //
-// Every function takes the facts of one employment: one (source, external id), with whatever operators said about it.
+// A person has one or more employments, each with its own facts and its own course. What the person is, is what these
+// come to together at each instant: see together.
 package timeline
 
 import (
@@ -71,10 +72,11 @@ func (s Status) employed() bool { return s == Active || s == OnLeave }
 //
 // All instants are whole microseconds, as they are stored. A fact's identity is (Source, Key, Item).
 type Fact struct {
-	Source     string // name of the source, or of the manual source for an operator's word
-	ExternalID string
-	Key        string // the delivery's key within the source: webhook-id
-	Item       uint32 // index of the item in the delivery
+	Source string // name of the source, or of the manual source for an operator's word
+	Key    string // the delivery's key within the source: webhook-id
+	Item   uint32 // index of the item in the delivery
+
+	Employment Employment // what it is about
 
 	Effective  time.Time // the record holds from here on
 	SourceTime time.Time // when the source made the record; of two with the same Effective the later one wins
@@ -108,19 +110,21 @@ func compare(a, b *Fact) int {
 	)
 }
 
-// State is what is known about an employment at an instant.
+// State is what is known about a person at an instant.
 type State struct {
 	At     time.Time // the instant; zero: nothing was decided yet
-	Status Status
-	Record Record // what holds at At; before the first fact's instant, what is to come first
+	Status Status    // of the employment that counts most
+	Record Record    // the same one's
 
-	// StartedAt is when the latest run of employment began: the record's start, else the instant at which it became
-	// active. Zero while it has not begun.
+	// StartedAt is when the first of the employments that run began; of none that runs, when the one that counts most
+	// did. Zero while that has not begun.
 	StartedAt time.Time
-	// EndedAt is when access ended. Zero unless Terminated.
+	// EndedAt is when access ended: with the last employment. Zero unless Terminated.
 	EndedAt time.Time
-	// Next is the first instant after At at which time alone changes Status or Record; zero: never.
+	// Next is the first instant after At at which time alone changes an employment; zero: never.
 	Next time.Time
+
+	Employments []Standing // all of them, the one that counts most first
 }
 
 // Kind of a lifecycle event. The numbers are those of tenure.event.v1.LifecycleKind.
@@ -139,7 +143,7 @@ const (
 	LeaveStarted
 	// LeaveEnded: back from a leave of absence.
 	LeaveEnded
-	// Correction: what is known of the past changed, or something about an employment that has ended; nobody's access follows.
+	// Correction: what is known of the past changed, or something about an employment that does not run; nobody's access follows.
 	Correction
 	// NoShow: ended before it began.
 	NoShow
@@ -245,7 +249,7 @@ func Ordered(facts []Fact) []Fact {
 	return out
 }
 
-// resolve completes facts, in the order of Ordered, that say nothing of status: an operator's word about a department
+// resolve completes facts of one employment, in the order of Ordered, that say nothing of status: an operator's word about a department
 // must not stand against HR's word that the person has left, whichever came first and whatever instant each is about. Their
 // status, start and end are those of the fact before; word names whose that is.
 func resolve(ordered []Fact) (whole []Fact, word map[identity]*Fact) {
@@ -275,11 +279,16 @@ func resolve(ordered []Fact) (whole []Fact, word map[identity]*Fact) {
 	return whole, word
 }
 
-// Superseded tells, for facts in the order of Ordered, which of them a greater fact of the same instant outdid.
+// Superseded tells, for facts in the order of Ordered, which of them a greater fact of the same instant about the same
+// employment outdid.
 func Superseded(ordered []Fact) []bool {
 	out := make([]bool, len(ordered))
-	for i := range ordered[:max(len(ordered)-1, 0)] {
-		out[i] = ordered[i].Effective.Equal(ordered[i+1].Effective)
+	next := make(map[Employment]time.Time)
+	for i := len(ordered) - 1; i >= 0; i-- {
+		f := &ordered[i]
+		at, known := next[f.Employment]
+		out[i] = known && at.Equal(f.Effective)
+		next[f.Employment] = f.Effective
 	}
 	return out
 }

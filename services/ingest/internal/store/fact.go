@@ -15,8 +15,7 @@ import (
 
 // Fact is one word about an employment of a person.
 type Fact struct {
-	Person     string
-	Employment Employment
+	Person string
 	timeline.Fact
 }
 
@@ -74,7 +73,7 @@ func scanFact(scan func(...any) error) (Fact, error) {
 	if err := proto.Unmarshal(record, &stored); err != nil {
 		return Fact{}, fmt.Errorf("decode record: %w", err)
 	}
-	f.Record, f.ExternalID = wire.ToRecord(&stored), f.Employment.ExternalID
+	f.Record = wire.ToRecord(&stored)
 	f.Effective, f.SourceTime, f.Known = sqldb.Time(effective), sqldb.Time(sourceTime), sqldb.Time(known)
 	f.Start, f.End = sqldb.Time(start), sqldb.Time(end)
 	return f, nil
@@ -105,10 +104,11 @@ func (t Tx) AddHappenings(ctx context.Context, happenings []Happening) error {
 	return nil
 }
 
-// Happenings returns what happened to a person, in order.
-func (r reader) Happenings(ctx context.Context, person string) ([]Happening, error) {
-	const query = `SELECT person, event_id, at, nonce, facts FROM happenings WHERE person = $1 ORDER BY at, event_id`
-	rows, err := r.q.Query(ctx, query, person)
+// Happenings returns what happened to people, in order.
+func (r reader) Happenings(ctx context.Context, people ...string) ([]Happening, error) {
+	query := `SELECT person, event_id, at, nonce, facts FROM happenings WHERE person IN ` + sqldb.Values(1, len(people)) +
+		` ORDER BY at, event_id`
+	rows, err := r.q.Query(ctx, query, anyOf(people)...)
 	happenings, err := sqldb.Collect(rows, err, func(scan func(...any) error) (Happening, error) {
 		var h Happening
 		var at int64

@@ -50,9 +50,10 @@ type PeopleFilter struct {
 	Limit      int
 }
 
-// PeoplePage returns the next people in order of user name, those without one first.
+// PeoplePage returns the next people in order of user name, those without one first. Who turned out to be somebody else
+// is not among them.
 func (r reader) PeoplePage(ctx context.Context, f PeopleFilter) ([]Person, error) {
-	query := `SELECT ` + personColumns + ` FROM people WHERE (user_name, id) > ($1, $2)`
+	query := `SELECT ` + personColumns + ` FROM people WHERE (user_name, id) > ($1, $2) AND merged_into = ''`
 	args := []any{f.After.UserName, f.After.ID}
 	if f.Status != timeline.StatusUnknown {
 		args = append(args, int64(f.Status))

@@ -16,16 +16,26 @@ import (
 	"github.com/tenurehq/tenure/services/ingest/timeline"
 )
 
-// Employment is one (source, external id), which always means the same one.
-type Employment struct{ Source, ExternalID string }
-
-// Person is one human being as known at State.At. There is one employment for each person so far.
+// Person is one human being as known at State.At.
 type Person struct {
 	ID         string
 	Version    int64
 	UserName   string // empty until one is allocated
-	Employment Employment
+	MergedInto string // who they turned out to be; empty: nobody else
 	State      timeline.State
+}
+
+// Main is the employment that counts most; none for somebody who turned out to be somebody else.
+func (p *Person) Main() timeline.Employment {
+	if len(p.State.Employments) == 0 {
+		return timeline.Employment{}
+	}
+	return p.State.Employments[0].Employment
+}
+
+// Has tells whether the employment is one of the person's.
+func (p *Person) Has(e timeline.Employment) bool {
+	return slices.ContainsFunc(p.State.Employments, func(s timeline.Standing) bool { return s.Employment == e })
 }
 
 // Employed finds the people of the employments of one source, by external id.
@@ -35,10 +45,7 @@ func (r reader) Employed(ctx context.Context, source string, externalIDs []strin
 		query := `SELECT external_id, person FROM employments WHERE external_id IN ` + sqldb.Values(1, len(chunk)) +
 			fmt.Sprintf(` AND source = $%d`, len(chunk)+1)
 		rows, err := r.q.Query(ctx, query, append(anyOf(chunk), source)...)
-		found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (pair [2]string, err error) {
-			err = scan(&pair[0], &pair[1])
-			return pair, err
-		})
+		found, err := sqldb.Collect(rows, err, scanPair)
 		if err != nil {
 			return nil, fmt.Errorf("find people by employment: %w", err)
 		}
@@ -143,33 +150,37 @@ ON CONFLICT (id) DO UPDATE SET version = excluded.version, user_name = excluded.
 	return nil
 }
 
-const personColumns = `id, version, user_name, status, decided_at, next_due, state`
+const personColumns = `id, version, user_name, merged_into, status, decided_at, next_due, state`
 
 func scanPerson(scan func(...any) error) (Person, error) {
 	var p Person
 	var status uint8
 	var decidedAt, nextDue int64
 	var state []byte
-	if err := scan(&p.ID, &p.Version, &p.UserName, &status, &decidedAt, &nextDue, &state); err != nil {
-		return Person{}, err
-	}
-	if err := decodeState(state, &p); err != nil {
+	if err := scan(&p.ID, &p.Version, &p.UserName, &p.MergedInto, &status, &decidedAt, &nextDue, &state); err != nil {
 		return Person{}, err
 	}
 	p.State.At, p.State.Next, p.State.Status = sqldb.Time(decidedAt), sqldb.Time(nextDue), timeline.Status(status)
+	if err := decodeState(state, &p); err != nil {
+		return Person{}, err
+	}
 	return p, nil
 }
 
+// encodeState leaves out the record of somebody with employments, which is the first one's.
 func encodeState(p Person) ([]byte, error) {
-	state, err := proto.Marshal(&peoplev1.Person{
-		Employments: []*peoplev1.Employment{{
-			Source:     p.Employment.Source,
-			ExternalId: p.Employment.ExternalID,
-			Record:     wire.Record(p.State.Record),
-		}},
-		StartedAt: wire.Time(p.State.StartedAt),
-		EndedAt:   wire.Time(p.State.EndedAt),
-	})
+	stored := &peoplev1.Person{
+		Employments: make([]*peoplev1.Employment, len(p.State.Employments)),
+		StartedAt:   wire.Time(p.State.StartedAt),
+		EndedAt:     wire.Time(p.State.EndedAt),
+	}
+	for i, e := range p.State.Employments {
+		stored.Employments[i] = wire.Employment(e)
+	}
+	if len(stored.Employments) == 0 {
+		stored.Record = wire.Record(p.State.Record)
+	}
+	state, err := proto.Marshal(stored)
 	if err != nil {
 		return nil, fmt.Errorf("encode state of %s: %w", p.ID, err)
 	}
@@ -181,14 +192,20 @@ func decodeState(state []byte, into *Person) error {
 	if err := proto.Unmarshal(state, &stored); err != nil {
 		return fmt.Errorf("decode state of %s: %w", into.ID, err)
 	}
-	if len(stored.GetEmployments()) != 1 {
-		return fmt.Errorf("decode state of %s: %d employments", into.ID, len(stored.GetEmployments()))
+	s := &into.State
+	s.StartedAt, s.EndedAt = wire.ToTime(stored.GetStartedAt()), wire.ToTime(stored.GetEndedAt())
+	for _, e := range stored.GetEmployments() {
+		s.Employments = append(s.Employments, wire.ToStanding(e))
 	}
-	employment := stored.GetEmployments()[0]
-	into.Employment = Employment{Source: employment.GetSource(), ExternalID: employment.GetExternalId()}
-	into.State.Record = wire.ToRecord(employment.GetRecord())
-	into.State.StartedAt = wire.ToTime(stored.GetStartedAt())
-	into.State.EndedAt = wire.ToTime(stored.GetEndedAt())
+	if len(s.Employments) == 0 {
+		s.Record = wire.ToRecord(stored.GetRecord())
+		return nil
+	}
+	first := &s.Employments[0]
+	s.Record = first.Record
+	if first.Status == timeline.StatusUnknown { // stored when a person had one employment, which stood as the person did
+		first.Status, first.StartedAt, first.EndedAt = s.Status, s.StartedAt, s.EndedAt
+	}
 	return nil
 }
 

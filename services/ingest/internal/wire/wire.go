@@ -29,6 +29,7 @@ func Record(r timeline.Record) *peoplev1.Record {
 		StartDate:         r.StartDate,
 		EndDate:           r.EndDate,
 		EffectiveDate:     r.EffectiveDate,
+		PersonKey:         r.PersonKey,
 		Attributes:        r.Attributes,
 	}
 }
@@ -51,7 +52,31 @@ func ToRecord(r *peoplev1.Record) timeline.Record {
 		StartDate:         r.GetStartDate(),
 		EndDate:           r.GetEndDate(),
 		EffectiveDate:     r.GetEffectiveDate(),
+		PersonKey:         r.GetPersonKey(),
 		Attributes:        r.GetAttributes(),
+	}
+}
+
+// Employment is where an employment stands as a message.
+func Employment(s timeline.Standing) *peoplev1.Employment {
+	return &peoplev1.Employment{
+		Source:     s.Employment.Source,
+		ExternalId: s.Employment.ExternalID,
+		Status:     peoplev1.PersonStatus(s.Status),
+		Record:     Record(s.Record),
+		StartedAt:  Time(s.StartedAt),
+		EndedAt:    Time(s.EndedAt),
+	}
+}
+
+// ToStanding is the inverse of Employment.
+func ToStanding(e *peoplev1.Employment) timeline.Standing {
+	return timeline.Standing{
+		Employment: timeline.Employment{Source: e.GetSource(), ExternalID: e.GetExternalId()},
+		Status:     timeline.Status(e.GetStatus()), //nolint:gosec // one of five
+		Record:     ToRecord(e.GetRecord()),
+		StartedAt:  ToTime(e.GetStartedAt()),
+		EndedAt:    ToTime(e.GetEndedAt()),
 	}
 }
 
