@@ -1,0 +1,118 @@
+// Package scim brings an application under Tenure that others provision over SCIM 2.0 (RFC 7643 and RFC 7644): a User is an
+// account, membership in a Group an entitlement.
+//
+// An account's id is the SCIM id, its marker the externalId. How the application differs from the RFCs is data: a [Profile].
+// What a search answers is compared again, and one that answers what was not asked for is refused, because it was ignored. An
+// account with another externalId belongs to another system and is never altered. Groups are never created. SCIM knows neither
+// sessions nor credentials: that they are not known is said, not that there are none.
+package scim
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/tenurehq/tenure/pkg/connector"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+)
+
+// Application is the connector.
+type Application struct {
+	cfg        Config
+	profile    Profile
+	client     *client
+	attributes []connector.Attribute
+	paths      map[string]path // by attribute
+	correlate  path
+}
+
+// Open prepares the connector. It does not contact the application.
+func Open(cfg Config) (*Application, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	profile, err := cfg.profile()
+	if err != nil {
+		return nil, err
+	}
+	a := &Application{cfg: cfg, profile: profile, client: newClient(cfg, profile.ContentType), paths: map[string]path{}, correlate: simple(attrUserName)}
+	if cfg.CorrelatedBy != "" {
+		if a.correlate, err = parsePath(cfg.CorrelatedBy); err != nil {
+			return nil, fmt.Errorf("correlated_by: %w", err)
+		}
+	}
+	a.attributes = slices.Clone(usual)
+	for _, name := range cfg.Attributes {
+		if !slices.ContainsFunc(usual, func(known connector.Attribute) bool { return known.Name == name }) {
+			a.attributes = append(a.attributes, connector.Attribute{Name: name, Type: "string", Writable: true, CaseExact: true})
+		}
+	}
+	for _, attribute := range a.attributes {
+		if a.paths[attribute.Name], err = parsePath(attribute.Name); err != nil {
+			return nil, fmt.Errorf("attributes: %w", err)
+		}
+	}
+	return a, nil
+}
+
+// Connector is what the application can do by its profile.
+func (a *Application) Connector() connector.Connector {
+	if a.profile.DeleteIs == isDelete {
+		return deleter{a}
+	}
+	return a
+}
+
+// Close closes the connections.
+func (a *Application) Close() error {
+	a.client.http.CloseIdleConnections()
+	return nil
+}
+
+// Secrets implements connector.SecretHolder.
+func (a *Application) Secrets() []string {
+	token, err := readToken(a.cfg.TokenFile)
+	if err != nil { // one that cannot be read was never used either
+		return nil
+	}
+	return []string{token}
+}
+
+// Describe implements connector.Connector.
+func (a *Application) Describe() connector.Description {
+	return connector.Description{
+		Type: "scim", Version: "1", ConfigSchema: configSchema, Attributes: a.attributes,
+		Limits: connector.Limits{SerializeByEntitlement: a.profile.Patch == patchNone}, // PUT writes all members of a group
+	}
+}
+
+// Check implements connector.Connector. It searches for what cannot be there: a server that ignores filters answers with
+// somebody. Whether the token may write only a write could tell.
+func (a *Application) Check(ctx context.Context) (connector.Identity, error) {
+	u, err := url.Parse(a.cfg.URL)
+	if err != nil {
+		return connector.Identity{}, fmt.Errorf("url: not a URL")
+	}
+	out := connector.Identity{Target: "scim:" + strings.ToLower(u.Host) + strings.TrimSuffix(u.Path, "/"), Product: "SCIM 2.0"}
+	nobody := "tenure-check-" + rand.Text()
+	for _, probe := range []struct{ path, attribute string }{
+		{users, attrUserName}, {users, attrExternalID}, {groups, attrDisplayName}, {groups, attrMember},
+	} {
+		if probe.attribute == attrMember && a.profile.Memberships == askGroups {
+			continue
+		}
+		rows, err := a.search(ctx, probe.path, probe.attribute, nobody)
+		switch p := problemOf(err); {
+		case p == nil && len(rows) > 0:
+			out.Problems = append(out.Problems, ignored(probe.attribute).Instance())
+		case p != nil && (probe.attribute == attrUserName || p.Scope == connectorv1.Scope_SCOPE_INSTANCE):
+			return connector.Identity{}, p // nothing works without it
+		case p != nil && !unsearchable(p):
+			out.Problems = append(out.Problems, p.Instance())
+		}
+	}
+	return out, nil
+}
