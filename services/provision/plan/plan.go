@@ -161,6 +161,10 @@ func (p *planner) give(a *Account) {
 		return
 	}
 
+	if a.unseen() { // it can be given nothing before it is let in: a plan of its own, and the rest when it is seen
+		p.enable(a)
+		return
+	}
 	p.update(a)
 	missing := p.missing(a, wanted)
 	unwanted := p.unwanted(a, wanted)
@@ -181,14 +185,23 @@ func (p *planner) give(a *Account) {
 			p.take(s)
 		}
 	}
-	if a.Status == StatusDisabled {
-		if p.mayEnable() {
-			p.need(Step{Op: Enable}, Add)
-		} else {
-			p.note(Note{Op: Enable, Why: Outdated, Blocks: true})
-		}
-	}
+	p.enable(a)
 	p.rename(a)
+}
+
+// unseen says that the application shows nothing of an account while it is disabled: neither its name nor anything else.
+func (a *Account) unseen() bool {
+	return a.Status == StatusDisabled && a.Name == "" && len(a.Attributes) == 0 && !a.GrantsComplete
+}
+
+func (p *planner) enable(a *Account) {
+	switch {
+	case a.Status != StatusDisabled:
+	case p.mayEnable():
+		p.need(Step{Op: Enable}, Add)
+	default:
+		p.note(Note{Op: Enable, Why: Outdated, Blocks: true})
+	}
 }
 
 // mayEnable: an account that was disabled for a leaver is enabled again only for a higher person version; any other
