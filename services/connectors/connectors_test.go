@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/connector"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/connectors"
 	"github.com/tenurehq/tenure/services/connectors/demo"
 )
@@ -28,6 +30,7 @@ func TestDescriptionsDoNotChangeByAccident(t *testing.T) {
 	t.Parallel()
 	for kind, settings := range map[string]map[string]any{
 		connectors.Postgres: {"url": "postgres://nobody@127.0.0.1:1/none"},
+		connectors.SCIM:     {"url": "https://127.0.0.1:1", "token_file": secretFile(t)},
 		connectors.Demo:     {},
 	} {
 		client := open(t, connectors.Config{Application: "a", Kind: kind, Settings: settings, Dir: t.TempDir()})
@@ -35,8 +38,9 @@ func TestDescriptionsDoNotChangeByAccident(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: Describe needs the application: %v", kind, err)
 		}
-		if len(described.GetSealKey()) == 0 {
-			t.Errorf("%s offers no key for the secrets that it takes", kind)
+		takesSecrets := slices.ContainsFunc(described.GetOps(), func(op *connectorv1.OpSupport) bool { return op.GetOp() == eventv1.Op_OP_ROTATE_CREDENTIAL })
+		if (len(described.GetSealKey()) > 0) != takesSecrets {
+			t.Errorf("%s takes secrets: %v, and offers a key for them: %v", kind, takesSecrets, !takesSecrets)
 		}
 		described.SealKey = nil // another one each time
 		compact, err := protojson.Marshal(described)
@@ -82,9 +86,24 @@ func open(t *testing.T, cfg connectors.Config) connectorv1.ConnectorClient {
 	return client
 }
 
+func secretFile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("canary\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 func TestWrongConfigurationNamesItsKey(t *testing.T) {
 	t.Parallel()
 	const url = "postgres://u@127.0.0.1/d"
+	token := secretFile(t)
+	scimConfig := func(key string, value any) connectors.Config { // a right one, but for this key
+		settings := map[string]any{"url": "https://scim.example/v2", "token_file": token}
+		settings[key] = value
+		return connectors.Config{Kind: "scim", Settings: settings}
+	}
 	for _, c := range []struct {
 		cfg  connectors.Config
 		want string
@@ -92,7 +111,6 @@ func TestWrongConfigurationNamesItsKey(t *testing.T) {
 		{connectors.Config{}, "connector: "},
 		{connectors.Config{Kind: "postgress"}, "connector: "},
 		{connectors.Config{Kind: "ldap"}, "connector: ldap is not built yet"},
-		{connectors.Config{Kind: "scim"}, "connector: scim is not built yet"},
 		{connectors.Config{Kind: "postgres"}, "config.url: missing"},
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": "postgres://u:canary@[::1"}}, "config.url: "},
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": 5}}, "config.url: a number cannot stand here"},
@@ -101,6 +119,21 @@ func TestWrongConfigurationNamesItsKey(t *testing.T) {
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url, "predefined": []any{"admin"}}}, "config.predefined[0]: "},
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url, "password_file": "/nonexistent"}}, "config.password_file: "},
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": url}, Address: "unix:/x"}, "address: "},
+		{connectors.Config{Kind: "scim"}, "config.url: missing"},
+		{scimConfig("url", 5), "config.url: a number cannot stand here"},
+		{scimConfig("url", "http://scim.example/v2"), "config.url: must begin with https://"},
+		{scimConfig("url", "https://u:canary@scim.example"), "config.url: "},
+		{scimConfig("url", "https://scim.example/v2?token=canary"), "config.url: "},
+		{scimConfig("url", "scim.example"), "config.url: "},
+		{scimConfig("token_file", ""), "config.token_file: missing"},
+		{scimConfig("token_file", "/nonexistent"), "config.token_file: "},
+		{scimConfig("token", "canary"), `config: json: unknown field "token"`},
+		{scimConfig("profile", "okta"), `config.profile: "okta" is none of atlassian, aws, `},
+		{scimConfig("patch", "post"), `config.patch: "post" is none of path, pathless, none`},
+		{scimConfig("page_size", -1), "config.page_size: "},
+		{scimConfig("disabled_is", "gone"), "config.delete_is: "},
+		{scimConfig("attributes", []any{"title", "active"}), "config.attributes[1]: "},
+		{scimConfig("correlated_by", "emails["), "config.correlated_by: "},
 		{connectors.Config{Kind: "demo", Settings: map[string]any{"temper": "angry"}}, "config.temper: "},
 		{connectors.Config{Kind: "demo", Settings: map[string]any{"listen": "0.0.0.0:80"}}, "config.listen: "},
 		{connectors.Config{Kind: "demo", Settings: map[string]any{"listen": "here"}}, "config.listen: "},

@@ -17,11 +17,13 @@ import (
 	"github.com/tenurehq/tenure/services/connectors/demo"
 	"github.com/tenurehq/tenure/services/connectors/postgres"
 	"github.com/tenurehq/tenure/services/connectors/remote"
+	"github.com/tenurehq/tenure/services/connectors/scim"
 )
 
 // The kinds of connector.
 const (
 	Postgres = "postgres"
+	SCIM     = "scim"
 	Demo     = "demo"
 	Remote   = "remote"
 )
@@ -29,7 +31,7 @@ const (
 // Config is one entry of `applications` in the configuration file, as far as it concerns the connector.
 type Config struct {
 	Application string         // its name
-	Kind        string         // connector: postgres, demo, remote
+	Kind        string         // connector: postgres, scim, demo, remote
 	Address     string         // address: of a remote one
 	Settings    map[string]any // config: of a built-in one
 	Dir         string         // for connectors that keep files
@@ -80,6 +82,21 @@ func (c Config) opener() (opener, error) {
 			}
 			return inProcess(database, database)
 		}, nil
+	case SCIM:
+		var cfg scim.Config
+		if err := c.decode(&cfg); err != nil {
+			return nil, err
+		}
+		if err := cfg.Validate(); err != nil {
+			return nil, fmt.Errorf("config.%w", err)
+		}
+		return func(context.Context) (connectorv1.ConnectorClient, io.Closer, error) {
+			application, err := scim.Open(cfg)
+			if err != nil {
+				return nil, nil, err
+			}
+			return inProcess(application.Connector(), application)
+		}, nil
 	case Demo:
 		cfg := demo.Config{File: filepath.Join(c.Dir, c.Application+".journal")}
 		if err := c.decode(&cfg); err != nil {
@@ -104,10 +121,10 @@ func (c Config) opener() (opener, error) {
 			return nil, err
 		}
 		return func(context.Context) (connectorv1.ConnectorClient, io.Closer, error) { return remote.Dial(cfg) }, nil
-	case "ldap", "scim":
+	case "ldap":
 		return nil, fmt.Errorf("connector: %s is not built yet", c.Kind)
 	}
-	return nil, fmt.Errorf("connector: %q is none of postgres, demo, remote", c.Kind)
+	return nil, fmt.Errorf("connector: %q is none of postgres, scim, demo, remote", c.Kind)
 }
 
 // decode fills into, a pointer to the configuration of a built-in connector. Unknown keys are errors.

@@ -38,6 +38,7 @@ func installation(t *testing.T) string {
 		"secrets/acme-hr":         "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
 		"config/secrets/acme-hr":  "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
 		"config/secrets/reports":  "for tests",
+		"config/secrets/suite":    "for-tests",
 		"config/secrets/bamboohr": "for tests", "config/secrets/bamboohr-api": "for tests",
 		"config/secrets/hibob": "for tests", "config/secrets/hibob-api": "for tests",
 	} {

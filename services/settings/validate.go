@@ -26,8 +26,8 @@ var (
 	roles      = []string{"viewer", "operator", "approver", "admin"}
 	kinds      = []string{"standard-webhooks", "bamboohr", "hibob", "csv", "manual"}
 	laterKinds = []string{"scim", "roster"}
-	builtIn    = []string{"postgres", "demo", "remote"}
-	laterConns = []string{"ldap", "scim"}
+	builtIn    = []string{"postgres", "scim", "demo", "remote"}
+	laterConns = []string{"ldap"}
 	levels     = []string{"debug", "info", "warn", "error"}
 	enforces   = []string{"observe", "add", "own", "full"}
 	adopts     = []string{"never", "correlated"}
