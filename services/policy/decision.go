@@ -143,7 +143,7 @@ func (s *Service) weigh(
 	for app, d := range desired {
 		standing[app] = d.Access
 	}
-	wanted := decide.Decide(rules.Rules, personOf(p), standing)
+	wanted := decideFor(rules.Rules, p, standing)
 	d := decision{
 		Decision: store.Decision{
 			Person:     p.GetId(),
@@ -213,9 +213,17 @@ func (s *Service) change(d *decision, before store.Desired, app string, access d
 	d.Changes = append(d.Changes, after)
 }
 
-// laneOf puts leavers before everybody else.
+// decideFor is decide.Decide for a person: who is cut has nothing, whatever HR and the model say.
+func decideFor(rules decide.Rules, p *peoplev1.Person, standing map[string]decide.Access) decide.Decision {
+	if p.GetCut() != nil {
+		return decide.Decision{}
+	}
+	return decide.Decide(rules, personOf(p), standing)
+}
+
+// laneOf puts leavers and who is cut before everybody else.
 func laneOf(p *peoplev1.Person) eventv1.Lane {
-	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
+	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED || p.GetCut() != nil {
 		return eventv1.Lane_LANE_URGENT
 	}
 	return eventv1.Lane_LANE_NORMAL

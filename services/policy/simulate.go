@@ -76,7 +76,7 @@ func (sim *simulation) batch(people []*peoplev1.Person) []*accessv1.PersonDiff {
 	for core := range cores {
 		wait.Go(func() {
 			for i := core; i < len(people); i += cores {
-				outcomes[i] = sim.person(personOf(people[i]))
+				outcomes[i] = sim.person(people[i])
 			}
 		})
 	}
@@ -111,12 +111,12 @@ type outcome struct {
 
 // person may be called concurrently. What the current model gives stands in for what was decided before, so that a
 // rule that errs in the proposed one counts as taking nothing away.
-func (sim *simulation) person(p *model.Person) outcome {
+func (sim *simulation) person(p *peoplev1.Person) outcome {
 	var before decide.Decision
 	if sim.current != nil {
-		before = decide.Decide(*sim.current, p, nil)
+		before = decideFor(*sim.current, p, nil)
 	}
-	after := decide.Decide(sim.proposed, p, before.Access)
+	after := decideFor(sim.proposed, p, before.Access)
 	var o outcome
 	o.gains, o.loses = decide.Diff(before.Access, after.Access)
 	for _, e := range after.Errors {
