@@ -17,16 +17,9 @@ import (
 // decision ever found without employment has not left, whatever became of their dates.
 func employmentOf(before store.Employment, p *peoplev1.Person, since time.Time) store.Employment {
 	after := store.Employment{Run: max(before.Run, 1)}
-	ended, known := end(p)
+	ended, known := end(p, before, since)
 	switch {
 	case !ended.IsZero():
-		switch {
-		case !known.IsZero():
-		case ended.Equal(before.EndedAt):
-			known = before.KnownAt
-		default:
-			known = since
-		}
 		after.EndedAt, after.KnownAt = ended, known
 	case !employed(p): // still to come, or nothing is known: what has ended stays so
 		after.EndedAt, after.KnownAt = before.EndedAt, before.KnownAt
@@ -47,9 +40,15 @@ func employed(p *peoplev1.Person) bool {
 }
 
 // end is when a person's access had to end and when that became known: by HR's word, or by a cut where that came first.
-func end(p *peoplev1.Person) (ended, known time.Time) {
+func end(p *peoplev1.Person, before store.Employment, since time.Time) (ended, known time.Time) {
 	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
 		ended, known = moment(p.GetEndedAt()), moment(p.GetEndKnownAt())
+	}
+	if !ended.IsZero() && known.IsZero() {
+		known = since
+		if ended.Equal(before.EndedAt) {
+			known = before.KnownAt
+		}
 	}
 	if cut := moment(p.GetCut().GetAt()); !cut.IsZero() {
 		ended, known = earliest(ended, cut), earliest(known, cut)

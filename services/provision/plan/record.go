@@ -85,6 +85,9 @@ func (r Record) Advance(d Desired, p Plan, results []Result, at time.Time) Recor
 			if result.happened() {
 				r.DisabledForLeaver = false
 			}
+			if result.mayHaveHappened() {
+				r.CutGeneration = 0 // who gets in anew has to be cut off anew, also for the same generation
+			}
 		case Delete:
 			if p.Former {
 				if result.happened() {
