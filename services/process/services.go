@@ -115,7 +115,8 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 		return err
 	}
 	service, err := provision.New(cfg, provision.Deps{
-		DBs: dbs, Sole: sole, Bus: events, Access: accessv1.NewAccessServiceClient(p.peer("policy", "provision")), Connectors: clients,
+		DBs: dbs, Sole: sole, Bus: events, Access: accessv1.NewAccessServiceClient(p.peer("policy", "provision")),
+		People: peoplev1.NewPeopleServiceClient(p.peer("ingest", "provision")), Connectors: clients,
 		Recorded: p.recorded("provision"), Log: p.log("provision"), Registry: p.tel.Registry, Now: time.Now,
 	})
 	if err != nil {

@@ -23,6 +23,7 @@ import (
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 	"github.com/tenurehq/tenure/services/provision/internal/worker"
@@ -37,6 +38,7 @@ type Deps struct {
 	Sole       map[string]bool      // by application: no other process that works for it is alive
 	Bus        *bus.Bus
 	Access     accessv1.AccessServiceClient
+	People     peoplev1.PeopleServiceClient
 	Connectors map[string]connectorv1.ConnectorClient // by application
 	// Recorded asks audit what it has recorded of an origin; see outbox.Deps.
 	Recorded func(ctx context.Context, origin string) (seq uint64, behind time.Duration, err error)
@@ -92,7 +94,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		}
 		s.outboxes = append(s.outboxes, box)
 		s.apps = append(s.apps, application{a, worker.New(a.worker(cfg.Timing), worker.Deps{
-			Store: store.New(db), Outbox: box, Bus: deps.Bus, Access: deps.Access, Connector: client,
+			Store: store.New(db), Outbox: box, Bus: deps.Bus, Access: deps.Access, People: deps.People, Connector: client,
 			Metrics: metrics, Log: deps.Log, Now: deps.Now, Sole: deps.Sole[a.Name],
 		})})
 	}

@@ -24,6 +24,7 @@ import (
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 	"github.com/tenurehq/tenure/services/provision"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
@@ -49,6 +50,7 @@ type policy struct {
 	suffix  string // of every login and address
 	plain   bool   // accounts have no mail
 	asked   int    // how often desired access was asked for
+	away    bool   // it answers nothing
 	answer  chan struct{}
 }
 
@@ -72,9 +74,22 @@ func (p *policy) until(t *testing.T, asked int) {
 	}
 }
 
-func (p *policy) GetDesired(_ context.Context, req *accessv1.GetDesiredRequest) (*accessv1.GetDesiredResponse, error) {
+// leave stops and starts answering.
+func (p *policy) leave(away bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.away = away
+}
+
+func (p *policy) GetDesired(ctx context.Context, req *accessv1.GetDesiredRequest) (*accessv1.GetDesiredResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.away {
+		p.mu.Unlock()
+		<-ctx.Done()
+		p.mu.Lock()
+		return nil, ctx.Err()
+	}
 	p.asked++
 	close(p.answer)
 	p.answer = make(chan struct{})
@@ -107,6 +122,7 @@ type want struct {
 	lane         eventv1.Lane // default: urgent when nothing is wanted
 	noRelease    bool
 	sameVersion  bool      // of the person as before
+	version      uint64    // of the person; default: one more than before
 	run          uint64    // of employment; default: as before
 	ended, known time.Time // of a leaver
 	login        string    // default: the person
@@ -150,6 +166,9 @@ func (p *policy) decide(wants ...want) []bus.Event {
 		if w.sameVersion {
 			d.PersonVersion = old.GetPersonVersion()
 		}
+		if w.version > 0 {
+			d.PersonVersion = w.version
+		}
 		p.seq++
 		e := bus.NewEvent(bus.AccessSubject(d.GetLane(), w.app, w.person), &eventv1.Access{
 			PersonId: w.person, Application: w.app, Generation: d.GetGeneration(), Decision: d.GetDecision(),
@@ -168,11 +187,13 @@ type world struct {
 	t      testing.TB
 	bus    *bus.Bus
 	policy *policy
+	ingest *ingest
 	dbs    map[string]*sqldb.DB
 	cfg    provision.Config
 	sole   map[string]bool
 	figure *prometheus.Registry // of the service started last
 	access accessv1.AccessServiceClient
+	people peoplev1.PeopleServiceClient
 
 	connectors map[string]connectorv1.ConnectorClient
 	log        *zap.Logger
@@ -218,14 +239,18 @@ func newWorld(tb testing.TB, engine string, apps ...app) *world {
 		tb.Cleanup(func() { _ = closeAll() })
 		w.connectors[a.Name] = &lossy{ConnectorClient: client}
 	}
-	local := rpc.NewLocal(zap.NewNop(), func(r grpc.ServiceRegistrar) { accessv1.RegisterAccessServiceServer(r, w.policy) })
+	w.ingest = newIngest(tb, w.bus)
+	local := rpc.NewLocal(zap.NewNop(), func(r grpc.ServiceRegistrar) {
+		accessv1.RegisterAccessServiceServer(r, w.policy)
+		peoplev1.RegisterPeopleServiceServer(r, w.ingest)
+	})
 	w.background(local.Serve)
 	conn, err := local.Dial("provision")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
-	w.access = accessv1.NewAccessServiceClient(conn)
+	w.access, w.people = accessv1.NewAccessServiceClient(conn), peoplev1.NewPeopleServiceClient(conn)
 	w.background(w.bus.Consumer(bus.ConsumerConfig{
 		Name: "test", Subjects: []string{"tenure.intent.>", "tenure.outcome.>", "tenure.finding.>", "tenure.operator.>"},
 	}, w.hear))
@@ -253,7 +278,7 @@ func (w *world) start() (*provision.Service, func()) {
 	w.t.Helper()
 	w.figure = prometheus.NewRegistry()
 	svc, err := provision.New(w.cfg, provision.Deps{
-		DBs: w.dbs, Sole: w.sole, Bus: w.bus, Access: w.access, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: time.Now,
+		DBs: w.dbs, Sole: w.sole, Bus: w.bus, Access: w.access, People: w.people, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: time.Now,
 		Recorded: func(context.Context, string) (uint64, time.Duration, error) { return 0, 0, nil },
 	})
 	if err != nil {

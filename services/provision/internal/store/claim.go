@@ -13,6 +13,7 @@ import (
 // Claim says which targets to take, and for whom.
 type Claim struct {
 	Lane   Lane
+	Cut    bool // of people who are cut, in whichever lane; else of the others
 	Limit  int
 	Holder string // one process
 	Now    time.Time
@@ -25,6 +26,7 @@ type Claim struct {
 type Claimed struct {
 	Target
 	Abandoned bool // an earlier holder did not give it back: its intent may be without an outcome
+	Cut       Cut  // of the person
 }
 
 // notOverruled, with a parameter and a closing parenthesis after it, keeps a process of older settings from working: what
@@ -34,9 +36,13 @@ const notOverruled = `NOT EXISTS (SELECT 1 FROM applied WHERE key = 'settings' A
 // Candidates returns up to limit due targets of a lane that nobody holds, the earliest first, and whether somebody had
 // held them. Another worker may be faster: only Claim decides.
 func (r reader) candidates(ctx context.Context, c Claim) (people []string, abandoned map[string]bool, err error) {
+	where := `lane = $2 AND person NOT IN (` + whoIsCut + `)`
+	if c.Cut {
+		where = `$2 > 0 AND person IN (` + whoIsCut + `)`
+	}
 	rows, err := r.q.Query(ctx, `
 SELECT person, holder FROM targets
-WHERE  due_at > 0 AND due_at <= $1 AND lane = $2 AND lease_until <= $1 AND `+notOverruled+`$4)
+WHERE  due_at > 0 AND due_at <= $1 AND `+where+` AND lease_until <= $1 AND `+notOverruled+`$4)
 ORDER  BY due_at LIMIT $3`, micros(c.Now), int64(c.Lane), c.Limit, c.Settings)
 	type candidate struct{ person, holder string }
 	found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (f candidate, err error) {
@@ -77,6 +83,13 @@ RETURNING `+targetColumns, args...)
 			t, err := scanTarget(scan)
 			return Claimed{Target: t, Abandoned: abandoned[t.Person]}, err
 		})
+		if err != nil {
+			return err
+		}
+		cuts, err := tx.Cuts(ctx, people)
+		for i := range claimed {
+			claimed[i].Cut = cuts[claimed[i].Person]
+		}
 		return err
 	})
 	if err != nil {
@@ -88,19 +101,19 @@ RETURNING `+targetColumns, args...)
 // What was abandoned stays so: its lease is over, and the name of who held it says that an intent may be open.
 func giveBack(targets int) string {
 	return fmt.Sprintf(`
-WITH given (who, claim, heard, abandoned) AS (VALUES %s)
+WITH given (who, claim, heard, abandoned, ruled) AS (VALUES %s)
 UPDATE targets
 SET    version = version + 1,
        holder = CASE WHEN given.abandoned = 1 THEN holder ELSE '' END,
        lease_until = given.abandoned,
-       due_at = CASE WHEN generation > given.heard THEN due_at ELSE $%d END
+       due_at = CASE WHEN generation > given.heard OR NOT `+noNewerCut+`given.ruled THEN due_at ELSE $%d END
 FROM   given
 WHERE  person = given.who AND epoch = given.claim AND holder = $%d`,
-		sqldb.ValuesAs(targets, "TEXT", "BIGINT", "BIGINT", "BIGINT"), 4*targets+1, 4*targets+2)
+		sqldb.ValuesAs(targets, "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"), 5*targets+1, 5*targets+2)
 }
 
 // GiveBack ends leases under which nothing was done. A target becomes due again at the given time, or when a newer
-// generation made it due.
+// generation, or a cut, made it due.
 func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, due time.Time) error {
 	if len(targets) == 0 {
 		return nil
@@ -109,7 +122,7 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 		for chunk := range slices.Chunk(targets, marksPerStatement) {
 			var args []any
 			for _, t := range chunk {
-				args = append(args, t.Person, t.Epoch, t.Generation, flag(t.Abandoned))
+				args = append(args, t.Person, t.Epoch, t.Generation, flag(t.Abandoned), t.Cut.Version)
 			}
 			if _, err := tx.Exec(ctx, giveBack(len(chunk)), append(args, micros(due), holder)...); err != nil {
 				return err
@@ -180,13 +193,16 @@ func (t Tx) Stuck(ctx context.Context, holder string, x Target) (was Stuckness, 
 
 const renew = `
 UPDATE targets SET version = version + 1, lease_until = CASE WHEN lease_until > $4 THEN lease_until ELSE $4 END
-WHERE  person = $1 AND epoch = $2 AND holder = $3 AND lease_until > $5 AND generation <= $6`
+WHERE  person = $1 AND epoch = $2 AND holder = $3 AND lease_until > $5 AND generation <= $6 AND ` + noNewerCut + `$7`
 
-// Renew makes a lease longer, never shorter. false: it was lost, or a newer generation was heard of.
+// noNewerCut, with a parameter after it, holds while no newer cut or lift of the person of a target was heard of.
+const noNewerCut = `COALESCE((SELECT c.person_version FROM cuts c WHERE c.person = targets.person), 0) <= `
+
+// Renew makes a lease longer, never shorter. false: it was lost, or a newer generation, cut or lift was heard of.
 func (s *Store) Renew(ctx context.Context, holder string, c Claimed, now, until time.Time) (bool, error) {
 	var rows int64
 	err := s.InTx(ctx, func(tx Tx) (err error) {
-		rows, err = tx.Exec(ctx, renew, c.Person, c.Epoch, holder, micros(until), micros(now), c.Generation)
+		rows, err = tx.Exec(ctx, renew, c.Person, c.Epoch, holder, micros(until), micros(now), c.Generation, c.Cut.Version)
 		return err
 	})
 	if err != nil {
@@ -195,33 +211,36 @@ func (s *Store) Renew(ctx context.Context, holder string, c Claimed, now, until 
 	return rows == 1, nil
 }
 
+// late are targets that something is to be done for: a newer generation is not settled, or a cut.
+const late = `(settled_generation < generation OR state IN (2, 3) AND person IN (` + whoIsCut + `))`
+
 // Late returns up to 500 targets of a lane that were marked before a time and are neither settled nor stuck.
 func (r reader) Late(ctx context.Context, lane Lane, before time.Time) ([]Target, error) {
 	rows, err := r.q.Query(ctx, `SELECT `+targetColumns+` FROM targets
-WHERE  lane = $1 AND due_at > 0 AND stuck_since = 0 AND settled_generation < generation AND marked_at <= $2
+WHERE  lane = $1 AND due_at > 0 AND stuck_since = 0 AND `+late+` AND marked_at <= $2
 ORDER  BY marked_at LIMIT 500`, int64(lane), micros(before))
-	late, err := sqldb.Collect(rows, err, scanTarget)
+	found, err := sqldb.Collect(rows, err, scanTarget)
 	if err != nil {
 		return nil, fmt.Errorf("look for late targets: %w", err)
 	}
-	return late, nil
+	return found, nil
 }
 
 func escalate(targets int) string {
 	return fmt.Sprintf(`
-WITH late (who, heard, why) AS (VALUES %s)
+WITH overdue (who, heard, why) AS (VALUES %s)
 UPDATE targets
-SET    version = version + 1, state = 4, stuck_since = $%d, removal = 1, problem = late.why
-FROM   late
-WHERE  person = late.who AND generation = late.heard AND stuck_since = 0 AND due_at > 0 AND settled_generation < generation
+SET    version = version + 1, state = 4, stuck_since = $%d, removal = 1, problem = overdue.why
+FROM   overdue
+WHERE  person = overdue.who AND generation = overdue.heard AND stuck_since = 0 AND due_at > 0 AND `+late+`
 RETURNING person`, sqldb.ValuesAs(targets, "TEXT", "BIGINT", "TEXT"), 3*targets+1)
 }
 
 // Escalate puts targets on the stuck list, with their problems, although nobody could work on them. They are tried as
 // before. It returns the people it did this for: the others were settled, superseded or escalated meanwhile.
-func (t Tx) Escalate(ctx context.Context, late []Target, now time.Time) (map[string]bool, error) {
+func (t Tx) Escalate(ctx context.Context, overdue []Target, now time.Time) (map[string]bool, error) {
 	escalated := map[string]bool{}
-	for chunk := range slices.Chunk(late, marksPerStatement) {
+	for chunk := range slices.Chunk(overdue, marksPerStatement) {
 		var args []any
 		for _, x := range chunk {
 			args = append(args, x.Person, x.Generation, x.Problem)

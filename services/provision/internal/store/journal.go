@@ -48,17 +48,17 @@ func scanEntry(scan func(...any) error) (Entry, error) {
 	return e, err
 }
 
-// intend inserts only while the claim is still the holder's and no newer generation was heard of.
+// intend inserts only while the claim is still the holder's and no newer generation, cut or lift was heard of.
 const intend = `
 INSERT INTO journal (` + entryColumns + `)
 SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
 FROM   targets
-WHERE  person = $2 AND epoch = $7 AND holder = $21 AND generation <= $3`
+WHERE  person = $2 AND epoch = $7 AND holder = $21 AND generation <= $3 AND ` + noNewerCut + `$22`
 
-// Intend writes an intent before its first call. false: the lease was lost or a newer generation was heard of, and no
-// call may be made.
-func (t Tx) Intend(ctx context.Context, holder string, e Entry) (bool, error) {
-	rows, err := t.Exec(ctx, intend, append(e.args(), holder)...)
+// Intend writes an intent before its first call, in the light of a cut. false: the lease was lost or something newer was
+// heard of, and no call may be made.
+func (t Tx) Intend(ctx context.Context, holder string, e Entry, cut Cut) (bool, error) {
+	rows, err := t.Exec(ctx, intend, append(e.args(), holder, cut.Version)...)
 	if err != nil {
 		return false, fmt.Errorf("write an intent: %w", err)
 	}

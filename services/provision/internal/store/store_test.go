@@ -216,7 +216,7 @@ func TestANewerGenerationStaysDue(t *testing.T) {
 		mark(t, s, now.Add(time.Second), store.Mark{Person: "ann", Generation: 2, Lane: urgent})
 		e := store.Entry{Operation: "op", Person: "ann", Generation: 1, Epoch: x.Epoch, IntentEvent: "e", IntentAt: now}
 		err := s.InTx(t.Context(), func(tx store.Tx) error {
-			ok, err := tx.Intend(t.Context(), "one", e)
+			ok, err := tx.Intend(t.Context(), "one", e, store.Cut{})
 			if ok {
 				t.Error("an intent of an older generation was written")
 			}
@@ -252,10 +252,10 @@ func TestAnIntentHasOneOutcome(t *testing.T) {
 			}
 			return ok
 		}
-		if write(func(tx store.Tx) (bool, error) { return tx.Intend(t.Context(), "two", e) }) {
+		if write(func(tx store.Tx) (bool, error) { return tx.Intend(t.Context(), "two", e, store.Cut{}) }) {
 			t.Error("an intent was written by who does not hold the lease")
 		}
-		if !write(func(tx store.Tx) (bool, error) { return tx.Intend(t.Context(), "one", e) }) {
+		if !write(func(tx store.Tx) (bool, error) { return tx.Intend(t.Context(), "one", e, store.Cut{}) }) {
 			t.Fatal("the holder's intent was refused")
 		}
 		open, err := s.OpenIntents(t.Context(), []string{"ann", "bob"})
@@ -381,7 +381,7 @@ func TestADeadHoldersLeasesEndWhenNoCallOfTheirsCanHaveEffect(t *testing.T) {
 			err := s.InTx(t.Context(), func(tx store.Tx) error {
 				_, err := tx.Intend(t.Context(), "dead", store.Entry{
 					Operation: "1", Person: "bob", Generation: 1, Epoch: c.Epoch, NotAfter: now.Add(8 * time.Second), IntentAt: now, IntentEvent: "e",
-				})
+				}, store.Cut{})
 				return err
 			})
 			if err != nil {

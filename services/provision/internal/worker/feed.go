@@ -22,9 +22,20 @@ const (
 	pauseMax  = 10 * time.Second
 )
 
-// feed claims the due targets of one lane, a batch at a time, and has them worked on. It returns when ctx has ended and
+// line is one queue of due targets.
+type line struct {
+	lane store.Lane
+	cut  bool // of people who are cut, whichever lane theirs is in: they are not kept by what others wait for
+	bell chan struct{}
+}
+
+func newLine(lane store.Lane, cut bool) *line {
+	return &line{lane: lane, cut: cut, bell: make(chan struct{}, 1)}
+}
+
+// feed claims the due targets of one line, a batch at a time, and has them worked on. It returns when ctx has ended and
 // what was begun is finished.
-func (w *Worker) feed(ctx context.Context, lane store.Lane) error {
+func (w *Worker) feed(ctx context.Context, l *line) error {
 	var begun sync.WaitGroup
 	defer begun.Wait()
 	pause := pauseMin
@@ -33,9 +44,9 @@ func (w *Worker) feed(ctx context.Context, lane store.Lane) error {
 			return nil
 		}
 		claimed := w.deps.Now()
-		taken, err := w.claim(ctx, lane, claimed)
+		taken, err := w.claim(ctx, l, claimed)
 		if err == nil && len(taken) == 0 {
-			w.idle(ctx, lane)
+			w.idle(ctx, l)
 			continue
 		}
 		var desired map[string]*accessv1.Desired
@@ -44,15 +55,18 @@ func (w *Worker) feed(ctx context.Context, lane store.Lane) error {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				w.log.Warn("cannot work on due targets", zap.Int64(telemetry.FieldLane, int64(lane)), zap.Error(err))
+				w.log.Warn("cannot work on due targets", zap.Int64(telemetry.FieldLane, int64(l.lane)), zap.Error(err))
 			}
+			var cut []store.Claimed
+			cut, taken = byCut(taken)
 			w.giveBack(ctx, taken, pause)
+			w.begin(ctx, l, claimed, cut, nil, &begun)
 			_ = sleep(ctx, pause)
 			pause = min(2*pause, pauseMax)
 			continue
 		}
 		pause = pauseMin
-		w.begin(ctx, lane, claimed, taken, desired, &begun)
+		w.begin(ctx, l, claimed, taken, desired, &begun)
 	}
 	return nil
 }
@@ -101,10 +115,22 @@ func (w *Worker) limit(d *described) {
 
 // claim takes as many targets as are likely to be worked on soon: a target that waits under its lease is one that no
 // other worker takes.
-func (w *Worker) claim(ctx context.Context, lane store.Lane, now time.Time) ([]store.Claimed, error) {
+func (w *Worker) claim(ctx context.Context, l *line, now time.Time) ([]store.Claimed, error) {
 	return w.deps.Store.Claim(ctx, store.Claim{
-		Lane: lane, Limit: w.batch(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease), Settings: w.cfg.applied(),
+		Lane: l.lane, Cut: l.cut, Limit: w.batch(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease), Settings: w.cfg.applied(),
 	})
+}
+
+// byCut parts targets: of people who are cut, and of others.
+func byCut(targets []store.Claimed) (cut, others []store.Claimed) {
+	for _, t := range targets {
+		if t.Cut.Stands {
+			cut = append(cut, t)
+		} else {
+			others = append(others, t)
+		}
+	}
+	return cut, others
 }
 
 func (w *Worker) batch() int {
@@ -129,11 +155,21 @@ func (w *Worker) lasted(d time.Duration) {
 	w.took += (d - w.took) / 8
 }
 
-// desired asks policy, in one call, what is desired now.
+// desired asks policy, in one call, what is desired now, of those for whom that matters.
 func (w *Worker) desired(ctx context.Context, taken []store.Claimed) (map[string]*accessv1.Desired, error) {
-	people := make([]string, len(taken))
-	for i, t := range taken {
-		people[i] = t.Person
+	var people []string
+	for _, t := range taken {
+		if waitsForPolicy(t) {
+			people = append(people, t.Person)
+		}
+	}
+	if len(people) == 0 {
+		return nil, nil
+	}
+	if cut, _ := byCut(taken); len(cut) > 0 {
+		patient, cancel := context.WithTimeout(ctx, cutPatience)
+		defer cancel()
+		ctx = patient
 	}
 	return w.ask(ctx, people)
 }
@@ -153,22 +189,22 @@ func (w *Worker) ask(ctx context.Context, people []string) (map[string]*accessv1
 }
 
 // idle waits for a mark, or for the time at which another worker's mark or a retry may be due.
-func (w *Worker) idle(ctx context.Context, lane store.Lane) {
+func (w *Worker) idle(ctx context.Context, l *line) {
 	timer := time.NewTimer(w.cfg.Timing.Poll)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-w.bell(lane):
+	case <-l.bell:
 	}
 }
 
 // begin starts the work on each target as a slot becomes free. What was not begun when ctx ends, or when the
 // application stops working, is given back.
 func (w *Worker) begin(
-	ctx context.Context, lane store.Lane, claimed time.Time, taken []store.Claimed, desired map[string]*accessv1.Desired, begun *sync.WaitGroup,
+	ctx context.Context, l *line, claimed time.Time, taken []store.Claimed, desired map[string]*accessv1.Desired, begun *sync.WaitGroup,
 ) {
-	hurry := lane == urgent
+	hurry := l.lane == urgent
 	for i, t := range taken {
 		if w.app.breaker.open() != nil || w.slots.take(ctx, hurry) != nil {
 			w.giveBack(ctx, taken[i:], 0)

@@ -9,13 +9,13 @@ import (
 
 // keep holds the target until the function that it returns is called: it renews the lease, so that however long calls
 // wait for their turn at the application's rate nobody, this worker itself included, takes the target meanwhile. It
-// ends the waiting when the target is somebody else's or a newer generation was heard of, for that one must not wait;
+// ends the waiting when the target is somebody else's or a newer generation, or a cut, was heard of, for that must not wait;
 // and soon after the process was told to stop.
 func (k *task) keep(ctx context.Context) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	turn, over := context.WithCancel(ctx)
 	k.turn = turn
-	claimed := store.Claimed{Target: k.t}
+	claimed := store.Claimed{Target: k.t, Cut: k.cut}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

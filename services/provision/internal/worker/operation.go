@@ -47,7 +47,7 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	notAfter := now.Add(timing.Request)
 	if limit := k.leased.Add(-timing.Skew); notAfter.After(limit) {
 		until := now.Add(timing.Lease)
-		ok, err := k.deps.Store.Renew(ctx, k.holder, store.Claimed{Target: k.t}, now, until)
+		ok, err := k.deps.Store.Renew(ctx, k.holder, store.Claimed{Target: k.t, Cut: k.cut}, now, until)
 		if err != nil {
 			return nil, err
 		}
@@ -62,7 +62,7 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	}
 	committed := false
 	err = k.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
-		if committed, err = tx.Intend(ctx, k.holder, op.entry); err != nil || !committed {
+		if committed, err = tx.Intend(ctx, k.holder, op.entry, k.cut); err != nil || !committed {
 			return err
 		}
 		return k.deps.Outbox.Add(ctx, tx.Tx, protoLane(k.lane), event)

@@ -48,8 +48,12 @@ func (k *task) settle(ctx context.Context) {
 
 // wait ends the work until a time: it cannot be known, or nothing may be done, before.
 func (k *task) wait(ctx context.Context, until time.Time) {
+	k.waitFor(ctx, until, connectorv1.Code_CODE_OUTCOME_UNKNOWN, reasonLostReply)
+}
+
+func (k *task) waitFor(ctx context.Context, until time.Time, code connectorv1.Code, reason string) {
 	k.t.DueAt = until
-	k.t.Problem, k.t.Reason, k.t.Detail = CodeName(connectorv1.Code_CODE_OUTCOME_UNKNOWN), reasonLostReply, ""
+	k.t.Problem, k.t.Reason, k.t.Detail = CodeName(code), reason, ""
 	k.finish(ctx, func(t *store.Target, was store.Stuckness) []bus.Event {
 		t.State, t.StuckSince, t.Removal = store.Retrying, was.Since, was.Removal
 		if !was.Since.IsZero() {

@@ -58,8 +58,7 @@ func (w *Worker) apply(ctx context.Context) bool {
 	if err != nil && ctx.Err() == nil {
 		w.log.Warn("settings not compared", zap.Error(err))
 	}
-	wake(w.wakeUrgent)
-	wake(w.wakeNormal)
+	w.ring()
 	return err == nil
 }
 
@@ -108,8 +107,7 @@ func (w *Worker) back(ctx context.Context, code string) {
 	if err != nil && ctx.Err() == nil {
 		w.log.Warn("waiting targets not woken", zap.Error(err))
 	}
-	wake(w.wakeUrgent)
-	wake(w.wakeNormal)
+	w.ring()
 }
 
 // watch keeps the figures about open targets, and escalates urgent work that nobody could do: that an application is
@@ -183,6 +181,17 @@ func (w *Worker) Preview(ctx context.Context, t store.Target, d *accessv1.Desire
 	can, p := w.app.describe(ctx)
 	if p != nil {
 		return plan.Plan{}, words(p)
+	}
+	cuts, err := w.deps.Store.Cuts(ctx, []string{t.Person})
+	if err != nil {
+		return plan.Plan{}, err.Error()
+	}
+	switch cut := cuts[t.Person]; planCut(cut).Rule(d.GetPersonVersion()) {
+	case plan.Nothing:
+		d, _ = underCut(d, store.Claimed{Target: t, Cut: cut})
+	case plan.Waits:
+		return plan.Plan{}, reasonLift
+	case plan.Counts:
 	}
 	k := &task{Worker: w, desired: d, d: desiredOf(d), t: t, lane: normal, can: can, turn: ctx}
 	if p := k.read(ctx); p != nil {

@@ -27,6 +27,7 @@ type task struct {
 	*Worker
 	desired *accessv1.Desired
 	d       plan.Desired
+	cut     store.Cut
 	can     *described
 	t       store.Target // as it will be written
 	lane    store.Lane   // in which it is worked on
@@ -36,6 +37,7 @@ type task struct {
 
 	wasCut bool // the application let them in no more when the target was claimed
 	behind bool // policy knows an older generation than was announced
+	blind  bool // policy did not answer about somebody who is cut, and has announced what is not settled
 
 	hint string // an account that the application says is in the way
 
@@ -50,14 +52,18 @@ type task struct {
 // work brings one claimed target forward as far as it goes now, and gives it back. d is what policy said when it was asked
 // after claimed.
 func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, claimed time.Time, stop <-chan struct{}) {
-	k := &task{Worker: w, desired: d, t: c.Target, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop, wasCut: !c.CutOffAt.IsZero()}
 	if w.deps.Now().Sub(claimed) > fresh {
-		again, err := w.ask(ctx, []string{c.Person})
-		if err != nil {
+		var err error
+		if d, err = w.desiredAgain(ctx, &c); err != nil {
 			w.giveBack(ctx, []store.Claimed{c}, pauseMin)
 			return
 		}
-		k.desired = again[c.Person]
+	}
+	k := &task{
+		Worker: w, desired: d, t: c.Target, cut: c.Cut, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop, wasCut: !c.CutOffAt.IsZero(),
+	}
+	if c.Cut.Stands {
+		k.desired, k.blind = underCut(d, c)
 	}
 	if c.Abandoned || c.Pending != "" {
 		if err := k.takeUp(ctx); err != nil {
@@ -76,6 +82,10 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 		// A replica of policy that lags, or one that was restored from an older backup: nothing is done by an older word.
 		k.behind = true
 		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_INCONSISTENT, Reason: reasonBehind})
+		return
+	}
+	if planCut(k.cut).Rule(k.d.PersonVersion) == plan.Waits {
+		k.postpone(ctx, reasonLift)
 		return
 	}
 	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
@@ -162,7 +172,7 @@ func (k *task) abandon(ctx context.Context) {
 		k.end(ctx, &connector.Problem{Code: connectorv1.Code_CODE_OUTCOME_UNKNOWN, Reason: reasonLostReply})
 		return
 	}
-	k.giveBack(ctx, []store.Claimed{{Target: k.t}}, 0)
+	k.giveBack(ctx, []store.Claimed{{Target: k.t}}, 0) // a cut that was heard of meanwhile is read with the next claim
 }
 
 // again says that a fresh plan may be carried out at once.
@@ -319,6 +329,8 @@ func (k *task) rest(ctx context.Context) {
 		k.wait(ctx, k.t.QuietUntil)
 	case !p.Wait.IsZero():
 		k.wait(ctx, earlier(p.Wait, now.Add(k.delay())))
+	case k.blind: // what can be found is gone; there may be more
+		k.postpone(ctx, reasonBlind)
 	case k.quiet() && k.plan.Leaving:
 		k.wait(ctx, k.t.QuietUntil) // gone is only what stays gone after the last call that may come late
 	default:

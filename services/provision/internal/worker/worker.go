@@ -22,6 +22,7 @@ import (
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 	"github.com/tenurehq/tenure/services/provision/plan"
 )
@@ -58,6 +59,7 @@ type Deps struct {
 	Outbox    *outbox.Outbox
 	Bus       *bus.Bus
 	Access    accessv1.AccessServiceClient
+	People    peoplev1.PeopleServiceClient // for cuts
 	Connector connectorv1.ConnectorClient
 	Metrics   *Metrics
 	Log       *zap.Logger
@@ -74,9 +76,9 @@ type Worker struct {
 	holder string
 	log    *zap.Logger
 
-	wakeUrgent chan struct{}
-	wakeNormal chan struct{}
-	repairNow  chan struct{}
+	lines     []*line
+	repairNow chan struct{}
+	cutsNow   chan struct{}
 
 	mu   sync.Mutex
 	took time.Duration // what one target takes, lately
@@ -88,39 +90,46 @@ func New(cfg Config, deps Deps) *Worker {
 	w := &Worker{
 		cfg: cfg, deps: deps, log: log,
 		slots: newSlots(cfg.Concurrency), holder: uuid.NewString(),
-		wakeUrgent: make(chan struct{}, 1), wakeNormal: make(chan struct{}, 1), repairNow: make(chan struct{}, 1),
+		lines:     []*line{newLine(urgent, true), newLine(urgent, false), newLine(normal, false)},
+		repairNow: make(chan struct{}, 1), cutsNow: make(chan struct{}, 1),
 		app: &application{
 			name: cfg.Application, client: deps.Connector, timeout: cfg.Timing.Request,
 			pacer: newPacer(cfg.PerMinute), breaker: newBreaker(), metrics: deps.Metrics, log: log,
 			entitlements: map[string]entitlement{},
 		},
 	}
-	deps.Bus.OnNewStream(func() { wake(w.repairNow) })
+	deps.Bus.OnNewStream(func() {
+		wake(w.repairNow)
+		wake(w.cutsNow)
+	})
 	return w
 }
 
 // Run works until ctx ends and what was taken is finished.
 func (w *Worker) Run(ctx context.Context) error {
-	consumer := func(lane eventv1.Lane, name string) run.Task {
+	consumer := func(name string, handle bus.Handler, subjects ...string) run.Task {
 		return w.deps.Bus.Consumer(bus.ConsumerConfig{
-			Name:     "provision-" + w.cfg.Application + "-" + name,
-			Subjects: []string{bus.AccessSubject(lane, w.cfg.Application, "")},
-			Park:     w.deps.Outbox,
-		}, w.onAccess)
+			Name: "provision-" + w.cfg.Application + "-" + name, Subjects: subjects, Park: w.deps.Outbox,
+		}, handle)
 	}
+	const lane = eventv1.Lane_LANE_URGENT
 	if w.deps.Sole {
 		w.free(ctx)
 	}
-	return run.All(ctx,
-		consumer(eventv1.Lane_LANE_URGENT, "urgent"),
-		consumer(eventv1.Lane_LANE_NORMAL, "normal"),
-		func(ctx context.Context) error { return w.feed(ctx, urgent) },
-		func(ctx context.Context) error { return w.feed(ctx, normal) },
+	tasks := []run.Task{
+		consumer("urgent", w.onUrgent, bus.AccessSubject(lane, w.cfg.Application, ""),
+			bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_CUT, ""), bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_LIFT, "")),
+		consumer("normal", w.onAccess, bus.AccessSubject(eventv1.Lane_LANE_NORMAL, w.cfg.Application, "")),
 		func(ctx context.Context) error { return w.app.guard(ctx, w.back) },
 		w.repair,
+		w.repairCuts,
 		w.watch,
 		w.deps.Outbox.Relay,
-	)
+	}
+	for _, l := range w.lines {
+		tasks = append(tasks, func(ctx context.Context) error { return w.feed(ctx, l) })
+	}
+	return run.All(ctx, tasks...)
 }
 
 // free ends the leases of this process's former lives, so that nobody waits for the dead. If that fails they end by
@@ -167,11 +176,11 @@ func wake(bell chan struct{}) {
 	}
 }
 
-func (w *Worker) bell(lane store.Lane) chan struct{} {
-	if lane == urgent {
-		return w.wakeUrgent
+// ring tells all lines that there may be something to do.
+func (w *Worker) ring() {
+	for _, l := range w.lines {
+		wake(l.bell)
 	}
-	return w.wakeNormal
 }
 
 // onAccess marks the targets of a batch due. Of several generations of one person the greatest counts.
@@ -220,8 +229,7 @@ func (w *Worker) mark(ctx context.Context, marks map[string]store.Mark) error {
 	if err != nil {
 		return err
 	}
-	wake(w.wakeUrgent)
-	wake(w.wakeNormal)
+	w.ring()
 	return nil
 }
 
@@ -235,8 +243,7 @@ func (w *Worker) Retry(ctx context.Context, person, actor string) (bool, error) 
 		}
 		return w.deps.Outbox.Add(ctx, tx.Tx, eventv1.Lane_LANE_NORMAL, event)
 	})
-	wake(w.wakeUrgent)
-	wake(w.wakeNormal)
+	w.ring()
 	return found, err
 }
 
