@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc"
 
@@ -77,11 +78,17 @@ func (s *Service) absent(ctx context.Context, send sendFindings) error {
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		findings := make([]*peoplev1.PeopleFinding, len(page))
-		for i, a := range page {
-			findings[i] = &peoplev1.PeopleFinding{
-				Kind: peoplev1.PeopleFindingKind_PEOPLE_FINDING_KIND_ABSENT, PersonId: a.Person,
-				Source: a.Source, ExternalId: a.ExternalID, Detail: "not in roster " + a.Roster, Since: timestamp(a.Since),
+		over, err := ended(ctx, s.store, page)
+		if err != nil {
+			return err
+		}
+		findings := make([]*peoplev1.PeopleFinding, 0, len(page))
+		for _, a := range page {
+			if !slices.Contains(over, a) {
+				findings = append(findings, &peoplev1.PeopleFinding{
+					Kind: peoplev1.PeopleFindingKind_PEOPLE_FINDING_KIND_ABSENT, PersonId: a.Person,
+					Source: a.Source, ExternalId: a.ExternalID, Detail: "not in roster " + a.Roster, Since: timestamp(a.Since),
+				})
 			}
 		}
 		if err := send(findings); err != nil {

@@ -165,11 +165,15 @@ func (s *Service) measure(ctx context.Context, r store.Roster, parts []store.Ros
 	if err != nil {
 		return f, nil, err
 	}
+	over, err := endedMissing(ctx, s.store, r)
+	if err != nil {
+		return f, nil, err
+	}
 	last, _, err := s.store.LastTaken(ctx, r.Source)
 	if err != nil {
 		return f, nil, err
 	}
-	f.Twice, f.Known, f.Present, f.Before = identified-named, known, present, last.Understood
+	f.Twice, f.Known, f.Present, f.Before = identified-named, known-len(over), present, last.Understood
 	return f, feed.contract.Judge(f), nil
 }
 
@@ -304,7 +308,7 @@ func (s *Service) finishRoster(ctx context.Context, r store.Roster) error {
 		if err != nil || locked.State != store.RosterTaking || locked.PartsTaken != locked.Parts {
 			return err
 		}
-		if locked.Absent, err = tx.SaveAbsences(ctx, r.Source, r.ID, r.MadeAt); err != nil {
+		if locked.Absent, err = saveAbsences(ctx, tx, r); err != nil {
 			return err
 		}
 		locked.State, locked.TakenAt = store.RosterTaken, s.now()
@@ -313,6 +317,57 @@ func (s *Service) finishRoster(ctx context.Context, r store.Roster) error {
 		}
 		return tx.Supersede(ctx, locked)
 	})
+}
+
+// saveAbsences stores whom a roster leaves out, and returns how many they are.
+func saveAbsences(ctx context.Context, tx store.Tx, r store.Roster) (int, error) {
+	n, err := tx.SaveAbsences(ctx, r.Source, r.ID, r.MadeAt)
+	if err != nil {
+		return 0, err
+	}
+	over, err := endedMissing(ctx, tx, r)
+	if err != nil {
+		return 0, err
+	}
+	return n - len(over), tx.DropAbsences(ctx, r.Source, over)
+}
+
+// peopleReader is a store, or a transaction of it.
+type peopleReader interface {
+	SharedMissing(ctx context.Context, source, roster string, made time.Time) ([]store.Absence, error)
+	People(ctx context.Context, ids []string) ([]store.Person, error)
+}
+
+// endedMissing are the employments that a roster does not name because they ended, while another one of the same person's
+// runs.
+func endedMissing(ctx context.Context, from peopleReader, r store.Roster) ([]store.Absence, error) {
+	shared, err := from.SharedMissing(ctx, r.Source, r.ID, r.MadeAt)
+	if err != nil || len(shared) == 0 {
+		return nil, err
+	}
+	return ended(ctx, from, shared)
+}
+
+// ended are the absences of employments that do not run, whatever else the person does.
+func ended(ctx context.Context, from peopleReader, absences []store.Absence) ([]store.Absence, error) {
+	ids := make([]string, 0, len(absences))
+	for _, a := range absences {
+		ids = append(ids, a.Person)
+	}
+	slices.Sort(ids)
+	people, err := from.People(ctx, slices.Compact(ids))
+	if err != nil {
+		return nil, err
+	}
+	runs := map[timeline.Employment]bool{}
+	for _, p := range people {
+		for _, e := range p.State.Employments {
+			runs[e.Employment] = e.Status == timeline.Active || e.Status == timeline.OnLeave
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(absences), func(a store.Absence) bool {
+		return runs[timeline.Employment{Source: a.Source, ExternalID: a.ExternalID}]
+	}), nil
 }
 
 // showRosters brings the figures up to date, and says once when a source has become silent.

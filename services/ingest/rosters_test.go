@@ -236,6 +236,28 @@ func TestAnAbsenceEndsWhenTheyAppearOrLeave(t *testing.T) {
 	})
 }
 
+func TestAnEmploymentThatEndedIsNotAbsentWhileAnotherRuns(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		people := some(20000, 20)
+		for i := range 10 { // each of ten has two employments
+			people[i] = people[i].with("person_key", fmt.Sprint("k", i/2))
+		}
+		w.give(list{id: "r1", made: w.clock(), people: people})
+		w.pass(time.Hour)
+		w.deliver("msg-1", changedAt(w.clock(), people[0].with("status", "terminated")))
+		w.pass(time.Hour)
+		if r := w.give(list{id: "r2", made: w.clock(), people: people[1:]}); r.GetAbsent() != 0 || len(w.absent()) != 0 {
+			t.Errorf("an employment that ended is absent: %v", r)
+		}
+		w.pass(time.Hour)
+		w.give(list{id: "r3", made: w.clock(), people: people[2:]})
+		if diff := cmp.Diff([]string{"20001 11-22 15:00"}, w.absent()); diff != "" {
+			t.Fatalf("findings (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestWhatIsSaidOfOneRosterMustAgree(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {
@@ -334,4 +356,3 @@ func TestReplicasThatJudgeAtOnceTakeARosterInOnce(t *testing.T) {
 		}
 	})
 }
-

@@ -89,14 +89,43 @@ WHERE (a.source, a.external_id) > ($1, $2)
                   AND f.source_time > a.made_at)
 ORDER BY a.source, a.external_id LIMIT $3`
 	rows, err := r.q.Query(ctx, query, after.Source, after.ExternalID, limit)
-	absences, err := sqldb.Collect(rows, err, func(scan func(...any) error) (Absence, error) {
-		var a Absence
-		var since int64
-		err := scan(&a.Source, &a.ExternalID, &a.Person, &a.Roster, &since)
-		a.Since = sqldb.Time(since)
-		return a, err
-	})
+	absences, err := sqldb.Collect(rows, err, scanAbsence)
 	return absences, wrapped(err, "list absences")
+}
+
+func scanAbsence(scan func(...any) error) (Absence, error) {
+	var a Absence
+	var since int64
+	err := scan(&a.Source, &a.ExternalID, &a.Person, &a.Roster, &since)
+	a.Since = sqldb.Time(since)
+	return a, err
+}
+
+// SharedMissing are those whom a roster should know of and does not name, of people who have other employments, too: that
+// they are employed need not mean that they are by the one that is missing.
+func (r reader) SharedMissing(ctx context.Context, source, roster string, made time.Time) ([]Absence, error) {
+	const query = `SELECT e.source, e.external_id, e.person, CAST($2 AS TEXT), CAST($3 AS BIGINT)` + expected + `
+  AND l.external_id IS NULL
+  AND EXISTS (SELECT 1 FROM employments o WHERE o.person = e.person AND (o.source <> e.source OR o.external_id <> e.external_id))
+ORDER BY e.external_id`
+	rows, err := r.q.Query(ctx, query, source, roster, sqldb.Micros(made))
+	absences, err := sqldb.Collect(rows, err, scanAbsence)
+	return absences, wrapped(err, "list missing employments of people with several")
+}
+
+// DropAbsences forgets absences, all of one source.
+func (t Tx) DropAbsences(ctx context.Context, source string, absences []Absence) error {
+	for chunk := range chunks(absences) {
+		args := make([]any, 0, len(chunk)+1)
+		for _, a := range chunk {
+			args = append(args, a.ExternalID)
+		}
+		drop := `DELETE FROM absences WHERE external_id IN ` + sqldb.Values(1, len(chunk)) + fmt.Sprintf(` AND source = $%d`, len(chunk)+1)
+		if _, err := t.Exec(ctx, drop, append(args, source)...); err != nil {
+			return fmt.Errorf("drop absences: %w", err)
+		}
+	}
+	return nil
 }
 
 // RosterCounts are the figures of a source's rosters.
