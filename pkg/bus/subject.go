@@ -46,6 +46,11 @@ func FindingSubject(app, person string) string {
 	return "tenure.finding." + app + "." + personToken(person)
 }
 
+// HoldSubject is where policy says what became of something that the brake keeps back: tenure.hold.<state>.
+func HoldSubject(state eventv1.HoldState) string {
+	return "tenure.hold." + strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(state.String(), "HOLD_STATE_")), "_", "-")
+}
+
 // OperatorSubject is where a service says that an operator did something that is no other fact.
 func OperatorSubject(action string) string { return "tenure.operator." + action }
 

@@ -38,7 +38,7 @@ type Desired struct {
 	State         v1.AccessState         `protobuf:"varint,7,opt,name=state,proto3,enum=tenure.event.v1.AccessState" json:"state,omitempty"`
 	Entitlements  []string               `protobuf:"bytes,8,rep,name=entitlements,proto3" json:"entitlements,omitempty"`                                                                 // sorted; empty unless an account is wanted
 	Account       map[string]string      `protobuf:"bytes,9,rep,name=account,proto3" json:"account,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // attributes of the account, from applications[].account; empty values are left out
-	Release       string                 `protobuf:"bytes,10,opt,name=release,proto3" json:"release,omitempty"`                                                                          // permission for destructive steps
+	Release       string                 `protobuf:"bytes,10,opt,name=release,proto3" json:"release,omitempty"`                                                                          // permission for destructive steps that decisions up to this one ordered; empty: they took nothing away
 	Lane          v1.Lane                `protobuf:"varint,11,opt,name=lane,proto3,enum=tenure.event.v1.Lane" json:"lane,omitempty"`
 	DecidedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
 	EventId       string                 `protobuf:"bytes,13,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`                   // of the Access event that announced this generation
@@ -587,6 +587,7 @@ type ShowAccessResponse struct {
 	PersonVersion uint64                 `protobuf:"varint,3,opt,name=person_version,json=personVersion,proto3" json:"person_version,omitempty"` // the newest version decided from; 0: never decided
 	Decision      uint64                 `protobuf:"varint,4,opt,name=decision,proto3" json:"decision,omitempty"`
 	ModelSeq      uint64                 `protobuf:"varint,5,opt,name=model_seq,json=modelSeq,proto3" json:"model_seq,omitempty"`
+	Hold          string                 `protobuf:"bytes,6,opt,name=hold,proto3" json:"hold,omitempty"` // the hold that keeps the last decision back: the applications show what held before it; empty: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +655,13 @@ func (x *ShowAccessResponse) GetModelSeq() uint64 {
 		return x.ModelSeq
 	}
 	return 0
+}
+
+func (x *ShowAccessResponse) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
 }
 
 // RuleError is a rule that could not be decided for a person: nothing new is given by it, nothing is taken.
@@ -1379,6 +1387,7 @@ type DiffModelResponse struct {
 	BaseSeq       uint64                 `protobuf:"varint,7,opt,name=base_seq,json=baseSeq,proto3" json:"base_seq,omitempty"` // the model compared with; 0: none
 	Sha256        []byte                 `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`                   // of the proposed model
 	Warnings      []string               `protobuf:"bytes,9,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Held          uint64                 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"` // of those losing, whom the brake would hold if it took effect now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1476,6 +1485,13 @@ func (x *DiffModelResponse) GetWarnings() []string {
 	return nil
 }
 
+func (x *DiffModelResponse) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
 type ApplyModelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Files         []*ModelFile           `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
@@ -1533,6 +1549,7 @@ type ApplyModelResponse struct {
 	ModelSeq      uint64                 `protobuf:"varint,1,opt,name=model_seq,json=modelSeq,proto3" json:"model_seq,omitempty"`
 	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	Unchanged     bool                   `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"` // it is the applied model already
+	Held          uint64                 `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`           // people whom the brake is expected to hold
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1586,6 +1603,13 @@ func (x *ApplyModelResponse) GetUnchanged() bool {
 		return x.Unchanged
 	}
 	return false
+}
+
+func (x *ApplyModelResponse) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
 }
 
 type ShowModelRequest struct {
@@ -1700,6 +1724,988 @@ func (x *ShowModelResponse) GetFiles() []*ModelFile {
 	return nil
 }
 
+type ReleaseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Application   string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	PersonId      string                 `protobuf:"bytes,2,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"` // that is worked on
+	Steps         []*UnorderedStep       `protobuf:"bytes,4,rep,name=steps,proto3" json:"steps,omitempty"`            // none: nothing is asked for any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseRequest) Reset() {
+	*x = ReleaseRequest{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseRequest) ProtoMessage() {}
+
+func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReleaseRequest) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *ReleaseRequest) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
+func (x *ReleaseRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ReleaseRequest) GetSteps() []*UnorderedStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// UnorderedStep is a destructive step that no decision ordered.
+type UnorderedStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Op            v1.Op                  `protobuf:"varint,1,opt,name=op,proto3,enum=tenure.event.v1.Op" json:"op,omitempty"`
+	Target        string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"` // REVOKE: the entitlement
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnorderedStep) Reset() {
+	*x = UnorderedStep{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnorderedStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnorderedStep) ProtoMessage() {}
+
+func (x *UnorderedStep) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnorderedStep.ProtoReflect.Descriptor instead.
+func (*UnorderedStep) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *UnorderedStep) GetOp() v1.Op {
+	if x != nil {
+		return x.Op
+	}
+	return v1.Op(0)
+}
+
+func (x *UnorderedStep) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+type ReleaseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Release       string                 `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"` // empty: held
+	Hold          string                 `protobuf:"bytes,2,opt,name=hold,proto3" json:"hold,omitempty"`       // that keeps it back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseResponse) Reset() {
+	*x = ReleaseResponse{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseResponse) ProtoMessage() {}
+
+func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReleaseResponse) GetRelease() string {
+	if x != nil {
+		return x.Release
+	}
+	return ""
+}
+
+func (x *ReleaseResponse) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+// HoldCause is what those whom a hold keeps back have in common.
+type HoldCause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`   // of the lifecycle event: leaver, mover, …; or model, drift, repair
+	Field         string                 `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"` // that changed, when it was one
+	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`   // its values; empty also when they are nobody else's business
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`     // of the fact, or the application of a drift
+	Delivery      string                 `protobuf:"bytes,6,opt,name=delivery,proto3" json:"delivery,omitempty"` // that said it, when it was one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldCause) Reset() {
+	*x = HoldCause{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldCause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldCause) ProtoMessage() {}
+
+func (x *HoldCause) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldCause.ProtoReflect.Descriptor instead.
+func (*HoldCause) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HoldCause) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *HoldCause) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *HoldCause) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *HoldCause) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *HoldCause) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *HoldCause) GetDelivery() string {
+	if x != nil {
+		return x.Delivery
+	}
+	return ""
+}
+
+// Hold is what the brake keeps back for one cause.
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Cause         *HoldCause             `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	Words         string                 `protobuf:"bytes,3,opt,name=words,proto3" json:"words,omitempty"` // 412 of 415: department d005 → empty, delivery 88
+	People        uint64                 `protobuf:"varint,4,opt,name=people,proto3" json:"people,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`     // when the first of them was held
+	Request       *HoldRequest           `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"` // what one operator asked for; unset: nobody did
+	Hash          []byte                 `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`       // SHA-256 over everything that the hold keeps back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Hold) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Hold) GetCause() *HoldCause {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
+func (x *Hold) GetWords() string {
+	if x != nil {
+		return x.Words
+	}
+	return ""
+}
+
+func (x *Hold) GetPeople() uint64 {
+	if x != nil {
+		return x.People
+	}
+	return 0
+}
+
+func (x *Hold) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Hold) GetRequest() *HoldRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Hold) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+// HoldRequest waits for another operator.
+type HoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reject        bool                   `protobuf:"varint,1,opt,name=reject,proto3" json:"reject,omitempty"` // false: to release
+	Actor         string                 `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`    // operator:<name>
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	Outdated      bool                   `protobuf:"varint,4,opt,name=outdated,proto3" json:"outdated,omitempty"` // the hold has changed since: it has to be asked for again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRequest) Reset() {
+	*x = HoldRequest{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRequest) ProtoMessage() {}
+
+func (x *HoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
+func (*HoldRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *HoldRequest) GetReject() bool {
+	if x != nil {
+		return x.Reject
+	}
+	return false
+}
+
+func (x *HoldRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *HoldRequest) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *HoldRequest) GetOutdated() bool {
+	if x != nil {
+		return x.Outdated
+	}
+	return false
+}
+
+// HeldPerson is what is kept back about one person.
+type HeldPerson struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	PersonId       string                 `protobuf:"bytes,1,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
+	Application    string                 `protobuf:"bytes,2,opt,name=application,proto3" json:"application,omitempty"` // of a drift; empty: a decision, which is held whole
+	Applications   []*HeldAccess          `protobuf:"bytes,3,rep,name=applications,proto3" json:"applications,omitempty"`
+	Cause          *HoldCause             `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
+	Limit          string                 `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"` // the limit that it would exceed: per_hour: 50 of 1000 people, 50 released
+	Since          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	TriggerEventId string                 `protobuf:"bytes,7,opt,name=trigger_event_id,json=triggerEventId,proto3" json:"trigger_event_id,omitempty"` // what led to the decision
+	CorrelationId  string                 `protobuf:"bytes,8,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
+	KnownAt        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=known_at,json=knownAt,proto3" json:"known_at,omitempty"` // when that was committed
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *HeldPerson) Reset() {
+	*x = HeldPerson{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldPerson) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldPerson) ProtoMessage() {}
+
+func (x *HeldPerson) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldPerson.ProtoReflect.Descriptor instead.
+func (*HeldPerson) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *HeldPerson) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
+func (x *HeldPerson) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *HeldPerson) GetApplications() []*HeldAccess {
+	if x != nil {
+		return x.Applications
+	}
+	return nil
+}
+
+func (x *HeldPerson) GetCause() *HoldCause {
+	if x != nil {
+		return x.Cause
+	}
+	return nil
+}
+
+func (x *HeldPerson) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *HeldPerson) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *HeldPerson) GetTriggerEventId() string {
+	if x != nil {
+		return x.TriggerEventId
+	}
+	return ""
+}
+
+func (x *HeldPerson) GetCorrelationId() string {
+	if x != nil {
+		return x.CorrelationId
+	}
+	return ""
+}
+
+func (x *HeldPerson) GetKnownAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.KnownAt
+	}
+	return nil
+}
+
+// HeldAccess is what would change for a person in one application.
+type HeldAccess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Application   string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	State         v1.AccessState         `protobuf:"varint,2,opt,name=state,proto3,enum=tenure.event.v1.AccessState" json:"state,omitempty"` // that would be wanted
+	Loses         []string               `protobuf:"bytes,3,rep,name=loses,proto3" json:"loses,omitempty"`                                   // entitlements; empty: the account itself
+	Gains         []string               `protobuf:"bytes,4,rep,name=gains,proto3" json:"gains,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldAccess) Reset() {
+	*x = HeldAccess{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldAccess) ProtoMessage() {}
+
+func (x *HeldAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldAccess.ProtoReflect.Descriptor instead.
+func (*HeldAccess) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *HeldAccess) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *HeldAccess) GetState() v1.AccessState {
+	if x != nil {
+		return x.State
+	}
+	return v1.AccessState(0)
+}
+
+func (x *HeldAccess) GetLoses() []string {
+	if x != nil {
+		return x.Loses
+	}
+	return nil
+}
+
+func (x *HeldAccess) GetGains() []string {
+	if x != nil {
+		return x.Gains
+	}
+	return nil
+}
+
+type ListHoldsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldsRequest) Reset() {
+	*x = ListHoldsRequest{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldsRequest) ProtoMessage() {}
+
+func (x *ListHoldsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldsRequest.ProtoReflect.Descriptor instead.
+func (*ListHoldsRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{33}
+}
+
+type ListHoldsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Holds         []*Hold                `protobuf:"bytes,1,rep,name=holds,proto3" json:"holds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldsResponse) Reset() {
+	*x = ListHoldsResponse{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldsResponse) ProtoMessage() {}
+
+func (x *ListHoldsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldsResponse.ProtoReflect.Descriptor instead.
+func (*ListHoldsResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListHoldsResponse) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+type ShowHoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowHoldRequest) Reset() {
+	*x = ShowHoldRequest{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowHoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowHoldRequest) ProtoMessage() {}
+
+func (x *ShowHoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowHoldRequest.ProtoReflect.Descriptor instead.
+func (*ShowHoldRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ShowHoldRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ShowHoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hold          *Hold                  `protobuf:"bytes,1,opt,name=hold,proto3" json:"hold,omitempty"` // in the first message only
+	People        []*HeldPerson          `protobuf:"bytes,2,rep,name=people,proto3" json:"people,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowHoldResponse) Reset() {
+	*x = ShowHoldResponse{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowHoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowHoldResponse) ProtoMessage() {}
+
+func (x *ShowHoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowHoldResponse.ProtoReflect.Descriptor instead.
+func (*ShowHoldResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ShowHoldResponse) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *ShowHoldResponse) GetPeople() []*HeldPerson {
+	if x != nil {
+		return x.People
+	}
+	return nil
+}
+
+type ReleaseHoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"` // of what was shown
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseHoldRequest) Reset() {
+	*x = ReleaseHoldRequest{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseHoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseHoldRequest) ProtoMessage() {}
+
+func (x *ReleaseHoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseHoldRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseHoldRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ReleaseHoldRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReleaseHoldRequest) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+type ReleaseHoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NeedsSecond   bool                   `protobuf:"varint,1,opt,name=needs_second,json=needsSecond,proto3" json:"needs_second,omitempty"` // nothing is released yet: another operator has to ask for the same
+	People        uint64                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseHoldResponse) Reset() {
+	*x = ReleaseHoldResponse{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseHoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseHoldResponse) ProtoMessage() {}
+
+func (x *ReleaseHoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseHoldResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseHoldResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ReleaseHoldResponse) GetNeedsSecond() bool {
+	if x != nil {
+		return x.NeedsSecond
+	}
+	return false
+}
+
+func (x *ReleaseHoldResponse) GetPeople() uint64 {
+	if x != nil {
+		return x.People
+	}
+	return 0
+}
+
+type RejectHoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"` // of what was shown
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectHoldRequest) Reset() {
+	*x = RejectHoldRequest{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectHoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectHoldRequest) ProtoMessage() {}
+
+func (x *RejectHoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectHoldRequest.ProtoReflect.Descriptor instead.
+func (*RejectHoldRequest) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RejectHoldRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RejectHoldRequest) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+type RejectHoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NeedsSecond   bool                   `protobuf:"varint,1,opt,name=needs_second,json=needsSecond,proto3" json:"needs_second,omitempty"`
+	People        uint64                 `protobuf:"varint,2,opt,name=people,proto3" json:"people,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectHoldResponse) Reset() {
+	*x = RejectHoldResponse{}
+	mi := &file_tenure_access_v1_access_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectHoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectHoldResponse) ProtoMessage() {}
+
+func (x *RejectHoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_access_v1_access_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectHoldResponse.ProtoReflect.Descriptor instead.
+func (*RejectHoldResponse) Descriptor() ([]byte, []int) {
+	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RejectHoldResponse) GetNeedsSecond() bool {
+	if x != nil {
+		return x.NeedsSecond
+	}
+	return false
+}
+
+func (x *RejectHoldResponse) GetPeople() uint64 {
+	if x != nil {
+		return x.People
+	}
+	return 0
+}
+
 type GenerationsResponse_Pair struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PersonId      string                 `protobuf:"bytes,1,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"`
@@ -1711,7 +2717,7 @@ type GenerationsResponse_Pair struct {
 
 func (x *GenerationsResponse_Pair) Reset() {
 	*x = GenerationsResponse_Pair{}
-	mi := &file_tenure_access_v1_access_proto_msgTypes[26]
+	mi := &file_tenure_access_v1_access_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +2729,7 @@ func (x *GenerationsResponse_Pair) String() string {
 func (*GenerationsResponse_Pair) ProtoMessage() {}
 
 func (x *GenerationsResponse_Pair) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_access_v1_access_proto_msgTypes[26]
+	mi := &file_tenure_access_v1_access_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +2780,7 @@ type WhoResponse_Holder struct {
 
 func (x *WhoResponse_Holder) Reset() {
 	*x = WhoResponse_Holder{}
-	mi := &file_tenure_access_v1_access_proto_msgTypes[27]
+	mi := &file_tenure_access_v1_access_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +2792,7 @@ func (x *WhoResponse_Holder) String() string {
 func (*WhoResponse_Holder) ProtoMessage() {}
 
 func (x *WhoResponse_Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_access_v1_access_proto_msgTypes[27]
+	mi := &file_tenure_access_v1_access_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,13 +2912,14 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\adesired\x18\x01 \x01(\v2\x19.tenure.access.v1.DesiredR\adesired\x122\n" +
 	"\areasons\x18\x02 \x03(\v2\x18.tenure.access.v1.ReasonR\areasons\"0\n" +
 	"\x11ShowAccessRequest\x12\x1b\n" +
-	"\tperson_id\x18\x01 \x01(\tR\bpersonId\"\xf3\x01\n" +
+	"\tperson_id\x18\x01 \x01(\tR\bpersonId\"\x87\x02\n" +
 	"\x12ShowAccessResponse\x12H\n" +
 	"\fapplications\x18\x01 \x03(\v2$.tenure.access.v1.DesiredWithReasonsR\fapplications\x123\n" +
 	"\x06errors\x18\x02 \x03(\v2\x1b.tenure.access.v1.RuleErrorR\x06errors\x12%\n" +
 	"\x0eperson_version\x18\x03 \x01(\x04R\rpersonVersion\x12\x1a\n" +
 	"\bdecision\x18\x04 \x01(\x04R\bdecision\x12\x1b\n" +
-	"\tmodel_seq\x18\x05 \x01(\x04R\bmodelSeq\"M\n" +
+	"\tmodel_seq\x18\x05 \x01(\x04R\bmodelSeq\x12\x12\n" +
+	"\x04hold\x18\x06 \x01(\tR\x04hold\"M\n" +
 	"\tRuleError\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x18\n" +
@@ -1974,7 +2981,7 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\x05loses\x18\x04 \x03(\v2 .tenure.access.v1.EntitlementRefR\x05loses\"T\n" +
 	"\x0eEntitlementRef\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12 \n" +
-	"\ventitlement\x18\x02 \x01(\tR\ventitlement\"\xa0\x02\n" +
+	"\ventitlement\x18\x02 \x01(\tR\ventitlement\"\xb4\x02\n" +
 	"\x11DiffModelResponse\x12\x1f\n" +
 	"\vpeople_done\x18\x01 \x01(\x04R\n" +
 	"peopleDone\x12!\n" +
@@ -1985,14 +2992,17 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\x06losing\x18\x06 \x01(\x04R\x06losing\x12\x19\n" +
 	"\bbase_seq\x18\a \x01(\x04R\abaseSeq\x12\x16\n" +
 	"\x06sha256\x18\b \x01(\fR\x06sha256\x12\x1a\n" +
-	"\bwarnings\x18\t \x03(\tR\bwarnings\"a\n" +
+	"\bwarnings\x18\t \x03(\tR\bwarnings\x12\x12\n" +
+	"\x04held\x18\n" +
+	" \x01(\x04R\x04held\"a\n" +
 	"\x11ApplyModelRequest\x121\n" +
 	"\x05files\x18\x01 \x03(\v2\x1b.tenure.access.v1.ModelFileR\x05files\x12\x19\n" +
-	"\bbase_seq\x18\x02 \x01(\x04R\abaseSeq\"g\n" +
+	"\bbase_seq\x18\x02 \x01(\x04R\abaseSeq\"{\n" +
 	"\x12ApplyModelResponse\x12\x1b\n" +
 	"\tmodel_seq\x18\x01 \x01(\x04R\bmodelSeq\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x1c\n" +
-	"\tunchanged\x18\x03 \x01(\bR\tunchanged\"\x12\n" +
+	"\tunchanged\x18\x03 \x01(\bR\tunchanged\x12\x12\n" +
+	"\x04held\x18\x04 \x01(\x04R\x04held\"\x12\n" +
 	"\x10ShowModelRequest\"\xd5\x01\n" +
 	"\x11ShowModelResponse\x12\x1b\n" +
 	"\tmodel_seq\x18\x01 \x01(\x04R\bmodelSeq\x12\x16\n" +
@@ -2001,7 +3011,77 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"applied_by\x18\x03 \x01(\tR\tappliedBy\x129\n" +
 	"\n" +
 	"applied_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tappliedAt\x121\n" +
-	"\x05files\x18\x05 \x03(\v2\x1b.tenure.access.v1.ModelFileR\x05files2\x90\x06\n" +
+	"\x05files\x18\x05 \x03(\v2\x1b.tenure.access.v1.ModelFileR\x05files\"\xa6\x01\n" +
+	"\x0eReleaseRequest\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1b\n" +
+	"\tperson_id\x18\x02 \x01(\tR\bpersonId\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x125\n" +
+	"\x05steps\x18\x04 \x03(\v2\x1f.tenure.access.v1.UnorderedStepR\x05steps\"L\n" +
+	"\rUnorderedStep\x12#\n" +
+	"\x02op\x18\x01 \x01(\x0e2\x13.tenure.event.v1.OpR\x02op\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\tR\x06target\"?\n" +
+	"\x0fReleaseResponse\x12\x18\n" +
+	"\arelease\x18\x01 \x01(\tR\arelease\x12\x12\n" +
+	"\x04hold\x18\x02 \x01(\tR\x04hold\"\x8d\x01\n" +
+	"\tHoldCause\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x1a\n" +
+	"\bdelivery\x18\x06 \x01(\tR\bdelivery\"\xf6\x01\n" +
+	"\x04Hold\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
+	"\x05cause\x18\x02 \x01(\v2\x1b.tenure.access.v1.HoldCauseR\x05cause\x12\x14\n" +
+	"\x05words\x18\x03 \x01(\tR\x05words\x12\x16\n" +
+	"\x06people\x18\x04 \x01(\x04R\x06people\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
+	"\arequest\x18\x06 \x01(\v2\x1d.tenure.access.v1.HoldRequestR\arequest\x12\x12\n" +
+	"\x04hash\x18\a \x01(\fR\x04hash\"\x83\x01\n" +
+	"\vHoldRequest\x12\x16\n" +
+	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1a\n" +
+	"\boutdated\x18\x04 \x01(\bR\boutdated\"\x90\x03\n" +
+	"\n" +
+	"HeldPerson\x12\x1b\n" +
+	"\tperson_id\x18\x01 \x01(\tR\bpersonId\x12 \n" +
+	"\vapplication\x18\x02 \x01(\tR\vapplication\x12@\n" +
+	"\fapplications\x18\x03 \x03(\v2\x1c.tenure.access.v1.HeldAccessR\fapplications\x121\n" +
+	"\x05cause\x18\x04 \x01(\v2\x1b.tenure.access.v1.HoldCauseR\x05cause\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\tR\x05limit\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12(\n" +
+	"\x10trigger_event_id\x18\a \x01(\tR\x0etriggerEventId\x12%\n" +
+	"\x0ecorrelation_id\x18\b \x01(\tR\rcorrelationId\x125\n" +
+	"\bknown_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aknownAt\"\x8e\x01\n" +
+	"\n" +
+	"HeldAccess\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x122\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1c.tenure.event.v1.AccessStateR\x05state\x12\x14\n" +
+	"\x05loses\x18\x03 \x03(\tR\x05loses\x12\x14\n" +
+	"\x05gains\x18\x04 \x03(\tR\x05gains\"\x12\n" +
+	"\x10ListHoldsRequest\"A\n" +
+	"\x11ListHoldsResponse\x12,\n" +
+	"\x05holds\x18\x01 \x03(\v2\x16.tenure.access.v1.HoldR\x05holds\"!\n" +
+	"\x0fShowHoldRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"t\n" +
+	"\x10ShowHoldResponse\x12*\n" +
+	"\x04hold\x18\x01 \x01(\v2\x16.tenure.access.v1.HoldR\x04hold\x124\n" +
+	"\x06people\x18\x02 \x03(\v2\x1c.tenure.access.v1.HeldPersonR\x06people\"8\n" +
+	"\x12ReleaseHoldRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"P\n" +
+	"\x13ReleaseHoldResponse\x12!\n" +
+	"\fneeds_second\x18\x01 \x01(\bR\vneedsSecond\x12\x16\n" +
+	"\x06people\x18\x02 \x01(\x04R\x06people\"7\n" +
+	"\x11RejectHoldRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"O\n" +
+	"\x12RejectHoldResponse\x12!\n" +
+	"\fneeds_second\x18\x01 \x01(\bR\vneedsSecond\x12\x16\n" +
+	"\x06people\x18\x02 \x01(\x04R\x06people2\xf1\t\n" +
 	"\rAccessService\x12j\n" +
 	"\n" +
 	"GetDesired\x12#.tenure.access.v1.GetDesiredRequest\x1a$.tenure.access.v1.GetDesiredResponse\"\x11\xfa\xed\x18\r\b\x01\x12\tprovision\x12m\n" +
@@ -2013,7 +3093,13 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\tDiffModel\x12\".tenure.access.v1.DiffModelRequest\x1a#.tenure.access.v1.DiffModelResponse\"\x06\xfa\xed\x18\x02\b\x010\x01\x12_\n" +
 	"\n" +
 	"ApplyModel\x12#.tenure.access.v1.ApplyModelRequest\x1a$.tenure.access.v1.ApplyModelResponse\"\x06\xfa\xed\x18\x02\b\x04\x12\\\n" +
-	"\tShowModel\x12\".tenure.access.v1.ShowModelRequest\x1a#.tenure.access.v1.ShowModelResponse\"\x06\xfa\xed\x18\x02\b\x01B@Z>github.com/tenurehq/tenure/proto/gen/tenure/access/v1;accessv1b\x06proto3"
+	"\tShowModel\x12\".tenure.access.v1.ShowModelRequest\x1a#.tenure.access.v1.ShowModelResponse\"\x06\xfa\xed\x18\x02\b\x01\x12_\n" +
+	"\aRelease\x12 .tenure.access.v1.ReleaseRequest\x1a!.tenure.access.v1.ReleaseResponse\"\x0f\xfa\xed\x18\v\x12\tprovision\x12\\\n" +
+	"\tListHolds\x12\".tenure.access.v1.ListHoldsRequest\x1a#.tenure.access.v1.ListHoldsResponse\"\x06\xfa\xed\x18\x02\b\x01\x12[\n" +
+	"\bShowHold\x12!.tenure.access.v1.ShowHoldRequest\x1a\".tenure.access.v1.ShowHoldResponse\"\x06\xfa\xed\x18\x02\b\x010\x01\x12b\n" +
+	"\vReleaseHold\x12$.tenure.access.v1.ReleaseHoldRequest\x1a%.tenure.access.v1.ReleaseHoldResponse\"\x06\xfa\xed\x18\x02\b\x03\x12_\n" +
+	"\n" +
+	"RejectHold\x12#.tenure.access.v1.RejectHoldRequest\x1a$.tenure.access.v1.RejectHoldResponse\"\x06\xfa\xed\x18\x02\b\x03B@Z>github.com/tenurehq/tenure/proto/gen/tenure/access/v1;accessv1b\x06proto3"
 
 var (
 	file_tenure_access_v1_access_proto_rawDescOnce sync.Once
@@ -2027,7 +3113,7 @@ func file_tenure_access_v1_access_proto_rawDescGZIP() []byte {
 	return file_tenure_access_v1_access_proto_rawDescData
 }
 
-var file_tenure_access_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_tenure_access_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_tenure_access_v1_access_proto_goTypes = []any{
 	(*Desired)(nil),                  // 0: tenure.access.v1.Desired
 	(*GetDesiredRequest)(nil),        // 1: tenure.access.v1.GetDesiredRequest
@@ -2054,64 +3140,105 @@ var file_tenure_access_v1_access_proto_goTypes = []any{
 	(*ApplyModelResponse)(nil),       // 22: tenure.access.v1.ApplyModelResponse
 	(*ShowModelRequest)(nil),         // 23: tenure.access.v1.ShowModelRequest
 	(*ShowModelResponse)(nil),        // 24: tenure.access.v1.ShowModelResponse
-	nil,                              // 25: tenure.access.v1.Desired.AccountEntry
-	(*GenerationsResponse_Pair)(nil), // 26: tenure.access.v1.GenerationsResponse.Pair
-	(*WhoResponse_Holder)(nil),       // 27: tenure.access.v1.WhoResponse.Holder
-	(v1.AccessState)(0),              // 28: tenure.event.v1.AccessState
-	(v1.Lane)(0),                     // 29: tenure.event.v1.Lane
-	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
+	(*ReleaseRequest)(nil),           // 25: tenure.access.v1.ReleaseRequest
+	(*UnorderedStep)(nil),            // 26: tenure.access.v1.UnorderedStep
+	(*ReleaseResponse)(nil),          // 27: tenure.access.v1.ReleaseResponse
+	(*HoldCause)(nil),                // 28: tenure.access.v1.HoldCause
+	(*Hold)(nil),                     // 29: tenure.access.v1.Hold
+	(*HoldRequest)(nil),              // 30: tenure.access.v1.HoldRequest
+	(*HeldPerson)(nil),               // 31: tenure.access.v1.HeldPerson
+	(*HeldAccess)(nil),               // 32: tenure.access.v1.HeldAccess
+	(*ListHoldsRequest)(nil),         // 33: tenure.access.v1.ListHoldsRequest
+	(*ListHoldsResponse)(nil),        // 34: tenure.access.v1.ListHoldsResponse
+	(*ShowHoldRequest)(nil),          // 35: tenure.access.v1.ShowHoldRequest
+	(*ShowHoldResponse)(nil),         // 36: tenure.access.v1.ShowHoldResponse
+	(*ReleaseHoldRequest)(nil),       // 37: tenure.access.v1.ReleaseHoldRequest
+	(*ReleaseHoldResponse)(nil),      // 38: tenure.access.v1.ReleaseHoldResponse
+	(*RejectHoldRequest)(nil),        // 39: tenure.access.v1.RejectHoldRequest
+	(*RejectHoldResponse)(nil),       // 40: tenure.access.v1.RejectHoldResponse
+	nil,                              // 41: tenure.access.v1.Desired.AccountEntry
+	(*GenerationsResponse_Pair)(nil), // 42: tenure.access.v1.GenerationsResponse.Pair
+	(*WhoResponse_Holder)(nil),       // 43: tenure.access.v1.WhoResponse.Holder
+	(v1.AccessState)(0),              // 44: tenure.event.v1.AccessState
+	(v1.Lane)(0),                     // 45: tenure.event.v1.Lane
+	(*timestamppb.Timestamp)(nil),    // 46: google.protobuf.Timestamp
+	(v1.Op)(0),                       // 47: tenure.event.v1.Op
 }
 var file_tenure_access_v1_access_proto_depIdxs = []int32{
-	28, // 0: tenure.access.v1.Desired.state:type_name -> tenure.event.v1.AccessState
-	25, // 1: tenure.access.v1.Desired.account:type_name -> tenure.access.v1.Desired.AccountEntry
-	29, // 2: tenure.access.v1.Desired.lane:type_name -> tenure.event.v1.Lane
-	30, // 3: tenure.access.v1.Desired.decided_at:type_name -> google.protobuf.Timestamp
-	30, // 4: tenure.access.v1.Desired.since:type_name -> google.protobuf.Timestamp
-	30, // 5: tenure.access.v1.Desired.ended_at:type_name -> google.protobuf.Timestamp
-	30, // 6: tenure.access.v1.Desired.end_known_at:type_name -> google.protobuf.Timestamp
+	44, // 0: tenure.access.v1.Desired.state:type_name -> tenure.event.v1.AccessState
+	41, // 1: tenure.access.v1.Desired.account:type_name -> tenure.access.v1.Desired.AccountEntry
+	45, // 2: tenure.access.v1.Desired.lane:type_name -> tenure.event.v1.Lane
+	46, // 3: tenure.access.v1.Desired.decided_at:type_name -> google.protobuf.Timestamp
+	46, // 4: tenure.access.v1.Desired.since:type_name -> google.protobuf.Timestamp
+	46, // 5: tenure.access.v1.Desired.ended_at:type_name -> google.protobuf.Timestamp
+	46, // 6: tenure.access.v1.Desired.end_known_at:type_name -> google.protobuf.Timestamp
 	0,  // 7: tenure.access.v1.GetDesiredResponse.desired:type_name -> tenure.access.v1.Desired
-	26, // 8: tenure.access.v1.GenerationsResponse.pairs:type_name -> tenure.access.v1.GenerationsResponse.Pair
+	42, // 8: tenure.access.v1.GenerationsResponse.pairs:type_name -> tenure.access.v1.GenerationsResponse.Pair
 	0,  // 9: tenure.access.v1.DesiredWithReasons.desired:type_name -> tenure.access.v1.Desired
 	5,  // 10: tenure.access.v1.DesiredWithReasons.reasons:type_name -> tenure.access.v1.Reason
 	6,  // 11: tenure.access.v1.ShowAccessResponse.applications:type_name -> tenure.access.v1.DesiredWithReasons
 	9,  // 12: tenure.access.v1.ShowAccessResponse.errors:type_name -> tenure.access.v1.RuleError
 	5,  // 13: tenure.access.v1.RoleVerdict.reason:type_name -> tenure.access.v1.Reason
-	30, // 14: tenure.access.v1.Decision.at:type_name -> google.protobuf.Timestamp
-	28, // 15: tenure.access.v1.Decision.state:type_name -> tenure.event.v1.AccessState
+	46, // 14: tenure.access.v1.Decision.at:type_name -> google.protobuf.Timestamp
+	44, // 15: tenure.access.v1.Decision.state:type_name -> tenure.event.v1.AccessState
 	0,  // 16: tenure.access.v1.ExplainResponse.desired:type_name -> tenure.access.v1.Desired
 	11, // 17: tenure.access.v1.ExplainResponse.verdicts:type_name -> tenure.access.v1.RoleVerdict
 	12, // 18: tenure.access.v1.ExplainResponse.history:type_name -> tenure.access.v1.Decision
-	27, // 19: tenure.access.v1.WhoResponse.holders:type_name -> tenure.access.v1.WhoResponse.Holder
+	43, // 19: tenure.access.v1.WhoResponse.holders:type_name -> tenure.access.v1.WhoResponse.Holder
 	16, // 20: tenure.access.v1.DiffModelRequest.files:type_name -> tenure.access.v1.ModelFile
 	19, // 21: tenure.access.v1.PersonDiff.gains:type_name -> tenure.access.v1.EntitlementRef
 	19, // 22: tenure.access.v1.PersonDiff.loses:type_name -> tenure.access.v1.EntitlementRef
 	18, // 23: tenure.access.v1.DiffModelResponse.diffs:type_name -> tenure.access.v1.PersonDiff
 	16, // 24: tenure.access.v1.ApplyModelRequest.files:type_name -> tenure.access.v1.ModelFile
-	30, // 25: tenure.access.v1.ShowModelResponse.applied_at:type_name -> google.protobuf.Timestamp
+	46, // 25: tenure.access.v1.ShowModelResponse.applied_at:type_name -> google.protobuf.Timestamp
 	16, // 26: tenure.access.v1.ShowModelResponse.files:type_name -> tenure.access.v1.ModelFile
-	29, // 27: tenure.access.v1.GenerationsResponse.Pair.lane:type_name -> tenure.event.v1.Lane
-	28, // 28: tenure.access.v1.WhoResponse.Holder.state:type_name -> tenure.event.v1.AccessState
-	1,  // 29: tenure.access.v1.AccessService.GetDesired:input_type -> tenure.access.v1.GetDesiredRequest
-	3,  // 30: tenure.access.v1.AccessService.Generations:input_type -> tenure.access.v1.GenerationsRequest
-	7,  // 31: tenure.access.v1.AccessService.ShowAccess:input_type -> tenure.access.v1.ShowAccessRequest
-	10, // 32: tenure.access.v1.AccessService.Explain:input_type -> tenure.access.v1.ExplainRequest
-	14, // 33: tenure.access.v1.AccessService.Who:input_type -> tenure.access.v1.WhoRequest
-	17, // 34: tenure.access.v1.AccessService.DiffModel:input_type -> tenure.access.v1.DiffModelRequest
-	21, // 35: tenure.access.v1.AccessService.ApplyModel:input_type -> tenure.access.v1.ApplyModelRequest
-	23, // 36: tenure.access.v1.AccessService.ShowModel:input_type -> tenure.access.v1.ShowModelRequest
-	2,  // 37: tenure.access.v1.AccessService.GetDesired:output_type -> tenure.access.v1.GetDesiredResponse
-	4,  // 38: tenure.access.v1.AccessService.Generations:output_type -> tenure.access.v1.GenerationsResponse
-	8,  // 39: tenure.access.v1.AccessService.ShowAccess:output_type -> tenure.access.v1.ShowAccessResponse
-	13, // 40: tenure.access.v1.AccessService.Explain:output_type -> tenure.access.v1.ExplainResponse
-	15, // 41: tenure.access.v1.AccessService.Who:output_type -> tenure.access.v1.WhoResponse
-	20, // 42: tenure.access.v1.AccessService.DiffModel:output_type -> tenure.access.v1.DiffModelResponse
-	22, // 43: tenure.access.v1.AccessService.ApplyModel:output_type -> tenure.access.v1.ApplyModelResponse
-	24, // 44: tenure.access.v1.AccessService.ShowModel:output_type -> tenure.access.v1.ShowModelResponse
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	26, // 27: tenure.access.v1.ReleaseRequest.steps:type_name -> tenure.access.v1.UnorderedStep
+	47, // 28: tenure.access.v1.UnorderedStep.op:type_name -> tenure.event.v1.Op
+	28, // 29: tenure.access.v1.Hold.cause:type_name -> tenure.access.v1.HoldCause
+	46, // 30: tenure.access.v1.Hold.since:type_name -> google.protobuf.Timestamp
+	30, // 31: tenure.access.v1.Hold.request:type_name -> tenure.access.v1.HoldRequest
+	46, // 32: tenure.access.v1.HoldRequest.at:type_name -> google.protobuf.Timestamp
+	32, // 33: tenure.access.v1.HeldPerson.applications:type_name -> tenure.access.v1.HeldAccess
+	28, // 34: tenure.access.v1.HeldPerson.cause:type_name -> tenure.access.v1.HoldCause
+	46, // 35: tenure.access.v1.HeldPerson.since:type_name -> google.protobuf.Timestamp
+	46, // 36: tenure.access.v1.HeldPerson.known_at:type_name -> google.protobuf.Timestamp
+	44, // 37: tenure.access.v1.HeldAccess.state:type_name -> tenure.event.v1.AccessState
+	29, // 38: tenure.access.v1.ListHoldsResponse.holds:type_name -> tenure.access.v1.Hold
+	29, // 39: tenure.access.v1.ShowHoldResponse.hold:type_name -> tenure.access.v1.Hold
+	31, // 40: tenure.access.v1.ShowHoldResponse.people:type_name -> tenure.access.v1.HeldPerson
+	45, // 41: tenure.access.v1.GenerationsResponse.Pair.lane:type_name -> tenure.event.v1.Lane
+	44, // 42: tenure.access.v1.WhoResponse.Holder.state:type_name -> tenure.event.v1.AccessState
+	1,  // 43: tenure.access.v1.AccessService.GetDesired:input_type -> tenure.access.v1.GetDesiredRequest
+	3,  // 44: tenure.access.v1.AccessService.Generations:input_type -> tenure.access.v1.GenerationsRequest
+	7,  // 45: tenure.access.v1.AccessService.ShowAccess:input_type -> tenure.access.v1.ShowAccessRequest
+	10, // 46: tenure.access.v1.AccessService.Explain:input_type -> tenure.access.v1.ExplainRequest
+	14, // 47: tenure.access.v1.AccessService.Who:input_type -> tenure.access.v1.WhoRequest
+	17, // 48: tenure.access.v1.AccessService.DiffModel:input_type -> tenure.access.v1.DiffModelRequest
+	21, // 49: tenure.access.v1.AccessService.ApplyModel:input_type -> tenure.access.v1.ApplyModelRequest
+	23, // 50: tenure.access.v1.AccessService.ShowModel:input_type -> tenure.access.v1.ShowModelRequest
+	25, // 51: tenure.access.v1.AccessService.Release:input_type -> tenure.access.v1.ReleaseRequest
+	33, // 52: tenure.access.v1.AccessService.ListHolds:input_type -> tenure.access.v1.ListHoldsRequest
+	35, // 53: tenure.access.v1.AccessService.ShowHold:input_type -> tenure.access.v1.ShowHoldRequest
+	37, // 54: tenure.access.v1.AccessService.ReleaseHold:input_type -> tenure.access.v1.ReleaseHoldRequest
+	39, // 55: tenure.access.v1.AccessService.RejectHold:input_type -> tenure.access.v1.RejectHoldRequest
+	2,  // 56: tenure.access.v1.AccessService.GetDesired:output_type -> tenure.access.v1.GetDesiredResponse
+	4,  // 57: tenure.access.v1.AccessService.Generations:output_type -> tenure.access.v1.GenerationsResponse
+	8,  // 58: tenure.access.v1.AccessService.ShowAccess:output_type -> tenure.access.v1.ShowAccessResponse
+	13, // 59: tenure.access.v1.AccessService.Explain:output_type -> tenure.access.v1.ExplainResponse
+	15, // 60: tenure.access.v1.AccessService.Who:output_type -> tenure.access.v1.WhoResponse
+	20, // 61: tenure.access.v1.AccessService.DiffModel:output_type -> tenure.access.v1.DiffModelResponse
+	22, // 62: tenure.access.v1.AccessService.ApplyModel:output_type -> tenure.access.v1.ApplyModelResponse
+	24, // 63: tenure.access.v1.AccessService.ShowModel:output_type -> tenure.access.v1.ShowModelResponse
+	27, // 64: tenure.access.v1.AccessService.Release:output_type -> tenure.access.v1.ReleaseResponse
+	34, // 65: tenure.access.v1.AccessService.ListHolds:output_type -> tenure.access.v1.ListHoldsResponse
+	36, // 66: tenure.access.v1.AccessService.ShowHold:output_type -> tenure.access.v1.ShowHoldResponse
+	38, // 67: tenure.access.v1.AccessService.ReleaseHold:output_type -> tenure.access.v1.ReleaseHoldResponse
+	40, // 68: tenure.access.v1.AccessService.RejectHold:output_type -> tenure.access.v1.RejectHoldResponse
+	56, // [56:69] is the sub-list for method output_type
+	43, // [43:56] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_tenure_access_v1_access_proto_init() }
@@ -2125,7 +3252,7 @@ func file_tenure_access_v1_access_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenure_access_v1_access_proto_rawDesc), len(file_tenure_access_v1_access_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,11 @@ const (
 	AccessService_DiffModel_FullMethodName   = "/tenure.access.v1.AccessService/DiffModel"
 	AccessService_ApplyModel_FullMethodName  = "/tenure.access.v1.AccessService/ApplyModel"
 	AccessService_ShowModel_FullMethodName   = "/tenure.access.v1.AccessService/ShowModel"
+	AccessService_Release_FullMethodName     = "/tenure.access.v1.AccessService/Release"
+	AccessService_ListHolds_FullMethodName   = "/tenure.access.v1.AccessService/ListHolds"
+	AccessService_ShowHold_FullMethodName    = "/tenure.access.v1.AccessService/ShowHold"
+	AccessService_ReleaseHold_FullMethodName = "/tenure.access.v1.AccessService/ReleaseHold"
+	AccessService_RejectHold_FullMethodName  = "/tenure.access.v1.AccessService/RejectHold"
 )
 
 // AccessServiceClient is the client API for AccessService service.
@@ -50,6 +55,18 @@ type AccessServiceClient interface {
 	// ApplyModel makes a model take effect. ABORTED when the applied model is not base_seq any more: diff again.
 	ApplyModel(ctx context.Context, in *ApplyModelRequest, opts ...grpc.CallOption) (*ApplyModelResponse, error)
 	ShowModel(ctx context.Context, in *ShowModelRequest, opts ...grpc.CallOption) (*ShowModelResponse, error)
+	// Release asks for permission to take away what no decision ordered, such as what others gave. It counts in the brake's
+	// windows as decisions do. Without steps it says that nothing is asked for any more.
+	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
+	// ListHolds returns what the brake keeps back, by cause, the greatest first.
+	ListHolds(ctx context.Context, in *ListHoldsRequest, opts ...grpc.CallOption) (*ListHoldsResponse, error)
+	// ShowHold returns one hold with its people, and the hash of exactly that. The hold first, then people.
+	ShowHold(ctx context.Context, in *ShowHoldRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShowHoldResponse], error)
+	// ReleaseHold has what is kept back done. The first call is kept as a request, and the same call by another operator
+	// makes it so. ABORTED when the hold is not what the hash says any more: look at it again.
+	ReleaseHold(ctx context.Context, in *ReleaseHoldRequest, opts ...grpc.CallOption) (*ReleaseHoldResponse, error)
+	// RejectHold has people keep what they have until a newer decision about them. It needs two operators as well.
+	RejectHold(ctx context.Context, in *RejectHoldRequest, opts ...grpc.CallOption) (*RejectHoldResponse, error)
 }
 
 type accessServiceClient struct {
@@ -167,6 +184,65 @@ func (c *accessServiceClient) ShowModel(ctx context.Context, in *ShowModelReques
 	return out, nil
 }
 
+func (c *accessServiceClient) Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseResponse)
+	err := c.cc.Invoke(ctx, AccessService_Release_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) ListHolds(ctx context.Context, in *ListHoldsRequest, opts ...grpc.CallOption) (*ListHoldsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHoldsResponse)
+	err := c.cc.Invoke(ctx, AccessService_ListHolds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) ShowHold(ctx context.Context, in *ShowHoldRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ShowHoldResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AccessService_ServiceDesc.Streams[3], AccessService_ShowHold_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ShowHoldRequest, ShowHoldResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AccessService_ShowHoldClient = grpc.ServerStreamingClient[ShowHoldResponse]
+
+func (c *accessServiceClient) ReleaseHold(ctx context.Context, in *ReleaseHoldRequest, opts ...grpc.CallOption) (*ReleaseHoldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseHoldResponse)
+	err := c.cc.Invoke(ctx, AccessService_ReleaseHold_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accessServiceClient) RejectHold(ctx context.Context, in *RejectHoldRequest, opts ...grpc.CallOption) (*RejectHoldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RejectHoldResponse)
+	err := c.cc.Invoke(ctx, AccessService_RejectHold_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AccessServiceServer is the server API for AccessService service.
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
@@ -186,6 +262,18 @@ type AccessServiceServer interface {
 	// ApplyModel makes a model take effect. ABORTED when the applied model is not base_seq any more: diff again.
 	ApplyModel(context.Context, *ApplyModelRequest) (*ApplyModelResponse, error)
 	ShowModel(context.Context, *ShowModelRequest) (*ShowModelResponse, error)
+	// Release asks for permission to take away what no decision ordered, such as what others gave. It counts in the brake's
+	// windows as decisions do. Without steps it says that nothing is asked for any more.
+	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	// ListHolds returns what the brake keeps back, by cause, the greatest first.
+	ListHolds(context.Context, *ListHoldsRequest) (*ListHoldsResponse, error)
+	// ShowHold returns one hold with its people, and the hash of exactly that. The hold first, then people.
+	ShowHold(*ShowHoldRequest, grpc.ServerStreamingServer[ShowHoldResponse]) error
+	// ReleaseHold has what is kept back done. The first call is kept as a request, and the same call by another operator
+	// makes it so. ABORTED when the hold is not what the hash says any more: look at it again.
+	ReleaseHold(context.Context, *ReleaseHoldRequest) (*ReleaseHoldResponse, error)
+	// RejectHold has people keep what they have until a newer decision about them. It needs two operators as well.
+	RejectHold(context.Context, *RejectHoldRequest) (*RejectHoldResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }
 
@@ -219,6 +307,21 @@ func (UnimplementedAccessServiceServer) ApplyModel(context.Context, *ApplyModelR
 }
 func (UnimplementedAccessServiceServer) ShowModel(context.Context, *ShowModelRequest) (*ShowModelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ShowModel not implemented")
+}
+func (UnimplementedAccessServiceServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
+}
+func (UnimplementedAccessServiceServer) ListHolds(context.Context, *ListHoldsRequest) (*ListHoldsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHolds not implemented")
+}
+func (UnimplementedAccessServiceServer) ShowHold(*ShowHoldRequest, grpc.ServerStreamingServer[ShowHoldResponse]) error {
+	return status.Error(codes.Unimplemented, "method ShowHold not implemented")
+}
+func (UnimplementedAccessServiceServer) ReleaseHold(context.Context, *ReleaseHoldRequest) (*ReleaseHoldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseHold not implemented")
+}
+func (UnimplementedAccessServiceServer) RejectHold(context.Context, *RejectHoldRequest) (*RejectHoldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RejectHold not implemented")
 }
 func (UnimplementedAccessServiceServer) mustEmbedUnimplementedAccessServiceServer() {}
 func (UnimplementedAccessServiceServer) testEmbeddedByValue()                       {}
@@ -364,6 +467,89 @@ func _AccessService_ShowModel_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccessService_Release_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).Release(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_Release_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).Release(ctx, req.(*ReleaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_ListHolds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHoldsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).ListHolds(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_ListHolds_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).ListHolds(ctx, req.(*ListHoldsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_ShowHold_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ShowHoldRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AccessServiceServer).ShowHold(m, &grpc.GenericServerStream[ShowHoldRequest, ShowHoldResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AccessService_ShowHoldServer = grpc.ServerStreamingServer[ShowHoldResponse]
+
+func _AccessService_ReleaseHold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseHoldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).ReleaseHold(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_ReleaseHold_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).ReleaseHold(ctx, req.(*ReleaseHoldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccessService_RejectHold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RejectHoldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccessServiceServer).RejectHold(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccessService_RejectHold_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccessServiceServer).RejectHold(ctx, req.(*RejectHoldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AccessService_ServiceDesc is the grpc.ServiceDesc for AccessService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -391,6 +577,22 @@ var AccessService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ShowModel",
 			Handler:    _AccessService_ShowModel_Handler,
 		},
+		{
+			MethodName: "Release",
+			Handler:    _AccessService_Release_Handler,
+		},
+		{
+			MethodName: "ListHolds",
+			Handler:    _AccessService_ListHolds_Handler,
+		},
+		{
+			MethodName: "ReleaseHold",
+			Handler:    _AccessService_ReleaseHold_Handler,
+		},
+		{
+			MethodName: "RejectHold",
+			Handler:    _AccessService_RejectHold_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -406,6 +608,11 @@ var AccessService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "DiffModel",
 			Handler:       _AccessService_DiffModel_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ShowHold",
+			Handler:       _AccessService_ShowHold_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -378,6 +378,67 @@ func (FindingKind) EnumDescriptor() ([]byte, []int) {
 	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
+type HoldState int32
+
+const (
+	HoldState_HOLD_STATE_UNSPECIFIED       HoldState = 0
+	HoldState_HOLD_STATE_OPENED            HoldState = 1 // something is kept back about a person
+	HoldState_HOLD_STATE_ENDED             HoldState = 2 // nothing is any more: a newer decision took its place
+	HoldState_HOLD_STATE_RELEASE_REQUESTED HoldState = 3 // by one operator
+	HoldState_HOLD_STATE_REJECT_REQUESTED  HoldState = 4
+	HoldState_HOLD_STATE_RELEASED          HoldState = 5 // by another one: the release is this event's id
+	HoldState_HOLD_STATE_REJECTED          HoldState = 6
+)
+
+// Enum value maps for HoldState.
+var (
+	HoldState_name = map[int32]string{
+		0: "HOLD_STATE_UNSPECIFIED",
+		1: "HOLD_STATE_OPENED",
+		2: "HOLD_STATE_ENDED",
+		3: "HOLD_STATE_RELEASE_REQUESTED",
+		4: "HOLD_STATE_REJECT_REQUESTED",
+		5: "HOLD_STATE_RELEASED",
+		6: "HOLD_STATE_REJECTED",
+	}
+	HoldState_value = map[string]int32{
+		"HOLD_STATE_UNSPECIFIED":       0,
+		"HOLD_STATE_OPENED":            1,
+		"HOLD_STATE_ENDED":             2,
+		"HOLD_STATE_RELEASE_REQUESTED": 3,
+		"HOLD_STATE_REJECT_REQUESTED":  4,
+		"HOLD_STATE_RELEASED":          5,
+		"HOLD_STATE_REJECTED":          6,
+	}
+)
+
+func (x HoldState) Enum() *HoldState {
+	p := new(HoldState)
+	*p = x
+	return p
+}
+
+func (x HoldState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HoldState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tenure_event_v1_event_proto_enumTypes[6].Descriptor()
+}
+
+func (HoldState) Type() protoreflect.EnumType {
+	return &file_tenure_event_v1_event_proto_enumTypes[6]
+}
+
+func (x HoldState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HoldState.Descriptor instead.
+func (HoldState) EnumDescriptor() ([]byte, []int) {
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{6}
+}
+
 // Event is one fact with its envelope. On the wire of the bus the envelope travels in headers with the names of
 // CloudEvents 1.0 (ce-id, ce-type, ce-source, ce-subject, ce-time) and the body is `data`; in an origin's event
 // log and in the audit log the whole of it is stored in this form. A leaf of the audit log is the deterministic
@@ -653,7 +714,7 @@ type Access struct {
 	State         AccessState            `protobuf:"varint,7,opt,name=state,proto3,enum=tenure.event.v1.AccessState" json:"state,omitempty"`
 	Added         uint32                 `protobuf:"varint,8,opt,name=added,proto3" json:"added,omitempty"`           // entitlements wanted now and not before
 	Removed       uint32                 `protobuf:"varint,9,opt,name=removed,proto3" json:"removed,omitempty"`       // entitlements wanted before and not now
-	Release       string                 `protobuf:"bytes,10,opt,name=release,proto3" json:"release,omitempty"`       // permission for the destructive steps that this generation needs
+	Release       string                 `protobuf:"bytes,10,opt,name=release,proto3" json:"release,omitempty"`       // permission for the destructive steps that decisions up to this one ordered
 	Commitment    []byte                 `protobuf:"bytes,11,opt,name=commitment,proto3" json:"commitment,omitempty"` // kept by policy
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -779,7 +840,7 @@ type Intent struct {
 	ModelSeq      uint64                 `protobuf:"varint,7,opt,name=model_seq,json=modelSeq,proto3" json:"model_seq,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,8,opt,name=epoch,proto3" json:"epoch,omitempty"`                            // the lease's
 	Ops           []Op                   `protobuf:"varint,9,rep,packed,name=ops,proto3,enum=tenure.event.v1.Op" json:"ops,omitempty"` // in order
-	Release       string                 `protobuf:"bytes,10,opt,name=release,proto3" json:"release,omitempty"`                        // empty when no step is destructive
+	Release       string                 `protobuf:"bytes,10,opt,name=release,proto3" json:"release,omitempty"`                        // permission for what the steps take away; of several kinds separated by a space; empty when no step is destructive
 	NotAfter      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	Commitment    []byte                 `protobuf:"bytes,12,opt,name=commitment,proto3" json:"commitment,omitempty"` // over the steps; kept by the worker's journal
 	unknownFields protoimpl.UnknownFields
@@ -1240,6 +1301,107 @@ func (x *ModelApplied) GetPeopleLosing() uint32 {
 	return 0
 }
 
+// Hold: what the brake keeps back, and what operators decided about it. Origin: policy. Subject: tenure.hold.<state>.
+type Hold struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	HoldId        string                 `protobuf:"bytes,1,opt,name=hold_id,json=holdId,proto3" json:"hold_id,omitempty"`
+	State         HoldState              `protobuf:"varint,2,opt,name=state,proto3,enum=tenure.event.v1.HoldState" json:"state,omitempty"`
+	PersonId      string                 `protobuf:"bytes,3,opt,name=person_id,json=personId,proto3" json:"person_id,omitempty"` // of opened and ended
+	Application   string                 `protobuf:"bytes,4,opt,name=application,proto3" json:"application,omitempty"`           // of what a worker asked for
+	Decision      uint64                 `protobuf:"varint,5,opt,name=decision,proto3" json:"decision,omitempty"`                // that is held or took its place
+	Hash          []byte                 `protobuf:"bytes,6,opt,name=hash,proto3" json:"hash,omitempty"`                         // of what the operator was shown
+	People        uint32                 `protobuf:"varint,7,opt,name=people,proto3" json:"people,omitempty"`                    // in what the operator was shown
+	Actor         string                 `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`                       // operator:<name>
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_tenure_event_v1_event_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_tenure_event_v1_event_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Hold) GetHoldId() string {
+	if x != nil {
+		return x.HoldId
+	}
+	return ""
+}
+
+func (x *Hold) GetState() HoldState {
+	if x != nil {
+		return x.State
+	}
+	return HoldState_HOLD_STATE_UNSPECIFIED
+}
+
+func (x *Hold) GetPersonId() string {
+	if x != nil {
+		return x.PersonId
+	}
+	return ""
+}
+
+func (x *Hold) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *Hold) GetDecision() uint64 {
+	if x != nil {
+		return x.Decision
+	}
+	return 0
+}
+
+func (x *Hold) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *Hold) GetPeople() uint32 {
+	if x != nil {
+		return x.People
+	}
+	return 0
+}
+
+func (x *Hold) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
 // DeliveryHeld: something arrived that is kept for review. Origin: ingest. Subject: tenure.delivery.held.
 type DeliveryHeld struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1252,7 +1414,7 @@ type DeliveryHeld struct {
 
 func (x *DeliveryHeld) Reset() {
 	*x = DeliveryHeld{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[8]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1426,7 @@ func (x *DeliveryHeld) String() string {
 func (*DeliveryHeld) ProtoMessage() {}
 
 func (x *DeliveryHeld) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[8]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1439,7 @@ func (x *DeliveryHeld) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliveryHeld.ProtoReflect.Descriptor instead.
 func (*DeliveryHeld) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{8}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeliveryHeld) GetDeliveryId() string {
@@ -1314,7 +1476,7 @@ type OperatorAction struct {
 
 func (x *OperatorAction) Reset() {
 	*x = OperatorAction{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[9]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1488,7 @@ func (x *OperatorAction) String() string {
 func (*OperatorAction) ProtoMessage() {}
 
 func (x *OperatorAction) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[9]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1501,7 @@ func (x *OperatorAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperatorAction.ProtoReflect.Descriptor instead.
 func (*OperatorAction) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{9}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OperatorAction) GetActor() string {
@@ -1374,7 +1536,7 @@ type CheckpointSigned struct {
 
 func (x *CheckpointSigned) Reset() {
 	*x = CheckpointSigned{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[10]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1548,7 @@ func (x *CheckpointSigned) String() string {
 func (*CheckpointSigned) ProtoMessage() {}
 
 func (x *CheckpointSigned) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[10]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1561,7 @@ func (x *CheckpointSigned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointSigned.ProtoReflect.Descriptor instead.
 func (*CheckpointSigned) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{10}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CheckpointSigned) GetSize() uint64 {
@@ -1427,7 +1589,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[11]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1601,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[11]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1614,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{11}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadRequest) GetOrigin() string {
@@ -1485,7 +1647,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[12]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1497,7 +1659,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[12]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1510,7 +1672,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{12}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadResponse) GetEvents() []*Event {
@@ -1528,7 +1690,7 @@ type ParkedRequest struct {
 
 func (x *ParkedRequest) Reset() {
 	*x = ParkedRequest{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[13]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1702,7 @@ func (x *ParkedRequest) String() string {
 func (*ParkedRequest) ProtoMessage() {}
 
 func (x *ParkedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[13]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1715,7 @@ func (x *ParkedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParkedRequest.ProtoReflect.Descriptor instead.
 func (*ParkedRequest) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{13}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{14}
 }
 
 type ParkedResponse struct {
@@ -1568,7 +1730,7 @@ type ParkedResponse struct {
 
 func (x *ParkedResponse) Reset() {
 	*x = ParkedResponse{}
-	mi := &file_tenure_event_v1_event_proto_msgTypes[14]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1742,7 @@ func (x *ParkedResponse) String() string {
 func (*ParkedResponse) ProtoMessage() {}
 
 func (x *ParkedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenure_event_v1_event_proto_msgTypes[14]
+	mi := &file_tenure_event_v1_event_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1755,7 @@ func (x *ParkedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParkedResponse.ProtoReflect.Descriptor instead.
 func (*ParkedResponse) Descriptor() ([]byte, []int) {
-	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{14}
+	return file_tenure_event_v1_event_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ParkedResponse) GetConsumer() string {
@@ -1728,7 +1890,16 @@ const file_tenure_event_v1_event_proto_rawDesc = "" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12%\n" +
 	"\x0epeople_gaining\x18\x04 \x01(\rR\rpeopleGaining\x12#\n" +
-	"\rpeople_losing\x18\x05 \x01(\rR\fpeopleLosing\"f\n" +
+	"\rpeople_losing\x18\x05 \x01(\rR\fpeopleLosing\"\xee\x01\n" +
+	"\x04Hold\x12\x17\n" +
+	"\ahold_id\x18\x01 \x01(\tR\x06holdId\x120\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1a.tenure.event.v1.HoldStateR\x05state\x12\x1b\n" +
+	"\tperson_id\x18\x03 \x01(\tR\bpersonId\x12 \n" +
+	"\vapplication\x18\x04 \x01(\tR\vapplication\x12\x1a\n" +
+	"\bdecision\x18\x05 \x01(\x04R\bdecision\x12\x12\n" +
+	"\x04hash\x18\x06 \x01(\fR\x04hash\x12\x16\n" +
+	"\x06people\x18\a \x01(\rR\x06people\x12\x14\n" +
+	"\x05actor\x18\b \x01(\tR\x05actor\"f\n" +
 	"\fDeliveryHeld\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12\x16\n" +
@@ -1799,7 +1970,15 @@ const file_tenure_event_v1_event_proto_rawDesc = "" +
 	"\vFindingKind\x12\x1c\n" +
 	"\x18FINDING_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FINDING_KIND_STUCK\x10\x01\x12\x18\n" +
-	"\x14FINDING_KIND_UNSTUCK\x10\x022\xb3\x01\n" +
+	"\x14FINDING_KIND_UNSTUCK\x10\x02*\xc9\x01\n" +
+	"\tHoldState\x12\x1a\n" +
+	"\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11HOLD_STATE_OPENED\x10\x01\x12\x14\n" +
+	"\x10HOLD_STATE_ENDED\x10\x02\x12 \n" +
+	"\x1cHOLD_STATE_RELEASE_REQUESTED\x10\x03\x12\x1f\n" +
+	"\x1bHOLD_STATE_REJECT_REQUESTED\x10\x04\x12\x17\n" +
+	"\x13HOLD_STATE_RELEASED\x10\x05\x12\x17\n" +
+	"\x13HOLD_STATE_REJECTED\x10\x062\xb3\x01\n" +
 	"\bEventLog\x12R\n" +
 	"\x04Read\x12\x1c.tenure.event.v1.ReadRequest\x1a\x1d.tenure.event.v1.ReadResponse\"\v\xfa\xed\x18\a\x12\x05audit0\x01\x12S\n" +
 	"\x06Parked\x12\x1e.tenure.event.v1.ParkedRequest\x1a\x1f.tenure.event.v1.ParkedResponse\"\x06\xfa\xed\x18\x02\b\x010\x01B>Z<github.com/tenurehq/tenure/proto/gen/tenure/event/v1;eventv1b\x06proto3"
@@ -1816,8 +1995,8 @@ func file_tenure_event_v1_event_proto_rawDescGZIP() []byte {
 	return file_tenure_event_v1_event_proto_rawDescData
 }
 
-var file_tenure_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_tenure_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_tenure_event_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_tenure_event_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tenure_event_v1_event_proto_goTypes = []any{
 	(Lane)(0),                     // 0: tenure.event.v1.Lane
 	(LifecycleKind)(0),            // 1: tenure.event.v1.LifecycleKind
@@ -1825,50 +2004,53 @@ var file_tenure_event_v1_event_proto_goTypes = []any{
 	(Op)(0),                       // 3: tenure.event.v1.Op
 	(OutcomeState)(0),             // 4: tenure.event.v1.OutcomeState
 	(FindingKind)(0),              // 5: tenure.event.v1.FindingKind
-	(*Event)(nil),                 // 6: tenure.event.v1.Event
-	(*Lifecycle)(nil),             // 7: tenure.event.v1.Lifecycle
-	(*Access)(nil),                // 8: tenure.event.v1.Access
-	(*Intent)(nil),                // 9: tenure.event.v1.Intent
-	(*StepOutcome)(nil),           // 10: tenure.event.v1.StepOutcome
-	(*Outcome)(nil),               // 11: tenure.event.v1.Outcome
-	(*Finding)(nil),               // 12: tenure.event.v1.Finding
-	(*ModelApplied)(nil),          // 13: tenure.event.v1.ModelApplied
-	(*DeliveryHeld)(nil),          // 14: tenure.event.v1.DeliveryHeld
-	(*OperatorAction)(nil),        // 15: tenure.event.v1.OperatorAction
-	(*CheckpointSigned)(nil),      // 16: tenure.event.v1.CheckpointSigned
-	(*ReadRequest)(nil),           // 17: tenure.event.v1.ReadRequest
-	(*ReadResponse)(nil),          // 18: tenure.event.v1.ReadResponse
-	(*ParkedRequest)(nil),         // 19: tenure.event.v1.ParkedRequest
-	(*ParkedResponse)(nil),        // 20: tenure.event.v1.ParkedResponse
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(HoldState)(0),                // 6: tenure.event.v1.HoldState
+	(*Event)(nil),                 // 7: tenure.event.v1.Event
+	(*Lifecycle)(nil),             // 8: tenure.event.v1.Lifecycle
+	(*Access)(nil),                // 9: tenure.event.v1.Access
+	(*Intent)(nil),                // 10: tenure.event.v1.Intent
+	(*StepOutcome)(nil),           // 11: tenure.event.v1.StepOutcome
+	(*Outcome)(nil),               // 12: tenure.event.v1.Outcome
+	(*Finding)(nil),               // 13: tenure.event.v1.Finding
+	(*ModelApplied)(nil),          // 14: tenure.event.v1.ModelApplied
+	(*Hold)(nil),                  // 15: tenure.event.v1.Hold
+	(*DeliveryHeld)(nil),          // 16: tenure.event.v1.DeliveryHeld
+	(*OperatorAction)(nil),        // 17: tenure.event.v1.OperatorAction
+	(*CheckpointSigned)(nil),      // 18: tenure.event.v1.CheckpointSigned
+	(*ReadRequest)(nil),           // 19: tenure.event.v1.ReadRequest
+	(*ReadResponse)(nil),          // 20: tenure.event.v1.ReadResponse
+	(*ParkedRequest)(nil),         // 21: tenure.event.v1.ParkedRequest
+	(*ParkedResponse)(nil),        // 22: tenure.event.v1.ParkedResponse
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
 }
 var file_tenure_event_v1_event_proto_depIdxs = []int32{
-	21, // 0: tenure.event.v1.Event.time:type_name -> google.protobuf.Timestamp
+	23, // 0: tenure.event.v1.Event.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: tenure.event.v1.Lifecycle.kind:type_name -> tenure.event.v1.LifecycleKind
-	21, // 2: tenure.event.v1.Lifecycle.effective_at:type_name -> google.protobuf.Timestamp
-	21, // 3: tenure.event.v1.Lifecycle.known_at:type_name -> google.protobuf.Timestamp
+	23, // 2: tenure.event.v1.Lifecycle.effective_at:type_name -> google.protobuf.Timestamp
+	23, // 3: tenure.event.v1.Lifecycle.known_at:type_name -> google.protobuf.Timestamp
 	2,  // 4: tenure.event.v1.Access.state:type_name -> tenure.event.v1.AccessState
 	3,  // 5: tenure.event.v1.Intent.ops:type_name -> tenure.event.v1.Op
-	21, // 6: tenure.event.v1.Intent.not_after:type_name -> google.protobuf.Timestamp
+	23, // 6: tenure.event.v1.Intent.not_after:type_name -> google.protobuf.Timestamp
 	3,  // 7: tenure.event.v1.StepOutcome.op:type_name -> tenure.event.v1.Op
 	4,  // 8: tenure.event.v1.StepOutcome.state:type_name -> tenure.event.v1.OutcomeState
 	4,  // 9: tenure.event.v1.Outcome.state:type_name -> tenure.event.v1.OutcomeState
-	10, // 10: tenure.event.v1.Outcome.steps:type_name -> tenure.event.v1.StepOutcome
-	21, // 11: tenure.event.v1.Outcome.read_back_at:type_name -> google.protobuf.Timestamp
+	11, // 10: tenure.event.v1.Outcome.steps:type_name -> tenure.event.v1.StepOutcome
+	23, // 11: tenure.event.v1.Outcome.read_back_at:type_name -> google.protobuf.Timestamp
 	2,  // 12: tenure.event.v1.Outcome.observed:type_name -> tenure.event.v1.AccessState
 	5,  // 13: tenure.event.v1.Finding.kind:type_name -> tenure.event.v1.FindingKind
-	6,  // 14: tenure.event.v1.ReadResponse.events:type_name -> tenure.event.v1.Event
-	6,  // 15: tenure.event.v1.ParkedResponse.event:type_name -> tenure.event.v1.Event
-	21, // 16: tenure.event.v1.ParkedResponse.parked_at:type_name -> google.protobuf.Timestamp
-	17, // 17: tenure.event.v1.EventLog.Read:input_type -> tenure.event.v1.ReadRequest
-	19, // 18: tenure.event.v1.EventLog.Parked:input_type -> tenure.event.v1.ParkedRequest
-	18, // 19: tenure.event.v1.EventLog.Read:output_type -> tenure.event.v1.ReadResponse
-	20, // 20: tenure.event.v1.EventLog.Parked:output_type -> tenure.event.v1.ParkedResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	6,  // 14: tenure.event.v1.Hold.state:type_name -> tenure.event.v1.HoldState
+	7,  // 15: tenure.event.v1.ReadResponse.events:type_name -> tenure.event.v1.Event
+	7,  // 16: tenure.event.v1.ParkedResponse.event:type_name -> tenure.event.v1.Event
+	23, // 17: tenure.event.v1.ParkedResponse.parked_at:type_name -> google.protobuf.Timestamp
+	19, // 18: tenure.event.v1.EventLog.Read:input_type -> tenure.event.v1.ReadRequest
+	21, // 19: tenure.event.v1.EventLog.Parked:input_type -> tenure.event.v1.ParkedRequest
+	20, // 20: tenure.event.v1.EventLog.Read:output_type -> tenure.event.v1.ReadResponse
+	22, // 21: tenure.event.v1.EventLog.Parked:output_type -> tenure.event.v1.ParkedResponse
+	20, // [20:22] is the sub-list for method output_type
+	18, // [18:20] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_tenure_event_v1_event_proto_init() }
@@ -1881,8 +2063,8 @@ func file_tenure_event_v1_event_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenure_event_v1_event_proto_rawDesc), len(file_tenure_event_v1_event_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   15,
+			NumEnums:      7,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3554,7 +3554,7 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"\x1fPEOPLE_FINDING_KIND_UNSPECIFIED\x10\x00\x12\"\n" +
 	"\x1ePEOPLE_FINDING_KIND_LOOK_ALIKE\x10\x01\x12\x1e\n" +
 	"\x1aPEOPLE_FINDING_KIND_ABSENT\x10\x02\x12\x1d\n" +
-	"\x19PEOPLE_FINDING_KIND_STALE\x10\x032\xa8\x0e\n" +
+	"\x19PEOPLE_FINDING_KIND_STALE\x10\x032\xb0\x0e\n" +
 	"\rPeopleService\x12o\n" +
 	"\tGetPeople\x12\".tenure.people.v1.GetPeopleRequest\x1a#.tenure.people.v1.GetPeopleResponse\"\x19\xfa\xed\x18\x15\b\x01\x12\x06policy\x12\tprovision\x12a\n" +
 	"\bVersions\x12!.tenure.people.v1.VersionsRequest\x1a\".tenure.people.v1.VersionsResponse\"\f\xfa\xed\x18\b\x12\x06policy0\x01\x12i\n" +
@@ -3562,8 +3562,9 @@ const file_tenure_people_v1_people_proto_rawDesc = "" +
 	"ListPeople\x12#.tenure.people.v1.ListPeopleRequest\x1a$.tenure.people.v1.ListPeopleResponse\"\x0e\xfa\xed\x18\n" +
 	"\b\x01\x12\x06policy0\x01\x12_\n" +
 	"\n" +
-	"FindPerson\x12#.tenure.people.v1.FindPersonRequest\x1a$.tenure.people.v1.FindPersonResponse\"\x06\xfa\xed\x18\x02\b\x01\x12Y\n" +
-	"\bTimeline\x12!.tenure.people.v1.TimelineRequest\x1a\".tenure.people.v1.TimelineResponse\"\x06\xfa\xed\x18\x02\b\x01\x12\\\n" +
+	"FindPerson\x12#.tenure.people.v1.FindPersonRequest\x1a$.tenure.people.v1.FindPersonResponse\"\x06\xfa\xed\x18\x02\b\x01\x12a\n" +
+	"\bTimeline\x12!.tenure.people.v1.TimelineRequest\x1a\".tenure.people.v1.TimelineResponse\"\x0e\xfa\xed\x18\n" +
+	"\b\x01\x12\x06policy\x12\\\n" +
 	"\tSetPerson\x12\".tenure.people.v1.SetPersonRequest\x1a#.tenure.people.v1.SetPersonResponse\"\x06\xfa\xed\x18\x02\b\x02\x12S\n" +
 	"\x06Submit\x12\x1f.tenure.people.v1.SubmitRequest\x1a .tenure.people.v1.SubmitResponse\"\x06\xfa\xed\x18\x02\b\x02\x12b\n" +
 	"\vMergePeople\x12$.tenure.people.v1.MergePeopleRequest\x1a%.tenure.people.v1.MergePeopleResponse\"\x06\xfa\xed\x18\x02\b\x02\x12b\n" +
