@@ -6,7 +6,10 @@
 // is held, that a person is released or held whole, and that what is corroborated is never held.
 package brake
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Limits of the windows. A wider window never allows fewer than the hour does: in a small company a tenth of the people
 // may be nobody.
@@ -16,7 +19,8 @@ type Limits struct {
 	PerAppDay Limit // people of one application, in any 24 hours
 }
 
-// Population is how many there are to lose access.
+// Population is how many there are to lose access: those who have it and, so that a window does not tighten as it fills,
+// those who lost it in the last 24 hours.
 type Population struct {
 	People int            // who should have any access
 	Apps   map[string]int // who should have an account, by application
@@ -44,10 +48,10 @@ const (
 // Removal is what one person is to lose now.
 type Removal struct {
 	Person        string
-	Apps          []string // in which something is taken away, each once
+	Apps          []string // in which something is taken away and the person is not in the day's count yet, each once
 	Cause         Cause
 	Corroboration Corroboration
-	Counted       bool // the person is in the hour's count already: losing more costs nothing there, nor in the day's
+	Counted       Window // Hour, Day: in that count the person is already, and in every wider one; losing more costs nothing there
 }
 
 // Window names a limit.
@@ -61,12 +65,29 @@ const (
 	AppDay
 )
 
+// String is the window's key in the configuration file.
+func (w Window) String() string {
+	return [...]string{"", "per_hour", "per_day", "per_app_day"}[w]
+}
+
 // Verdict on one removal.
 type Verdict struct {
 	Held    Window // whose limit it would exceed; NoWindow: released
 	App     string // of AppDay
 	Limit   int    // as it stands for the population of now
 	Already int    // how many had been released in that window
+}
+
+// String tells why something is held: "per_hour: 50 have lost access already, and 50 may".
+func (v Verdict) String() string {
+	if v.Released() {
+		return ""
+	}
+	where := ""
+	if v.App != "" {
+		where = " in " + v.App
+	}
+	return fmt.Sprintf("%s: %d have lost access%s already, and %d may", v.Held, v.Already, where, v.Limit)
 }
 
 // Released says that the removal may be carried out.
@@ -82,7 +103,7 @@ func Judge(limits Limits, population Population, spent Spent, removals []Removal
 	}
 	verdicts := make([]Verdict, len(removals))
 	for i, r := range removals {
-		if r.Corroboration != Uncorroborated || len(r.Apps) == 0 {
+		if r.Corroboration != Uncorroborated {
 			continue
 		}
 		if verdicts[i] = j.verdict(r); verdicts[i].Released() {
@@ -100,13 +121,11 @@ type judge struct {
 
 func (j *judge) verdict(r Removal) Verdict {
 	hour := j.limits.PerHour.Of(j.population.People)
-	if !r.Counted {
-		if j.spent.Hour >= hour {
-			return Verdict{Held: Hour, Limit: hour, Already: j.spent.Hour}
-		}
-		if day := max(hour, j.limits.PerDay.Of(j.population.People)); j.spent.Day >= day {
-			return Verdict{Held: Day, Limit: day, Already: j.spent.Day}
-		}
+	if r.Counted != Hour && j.spent.Hour >= hour {
+		return Verdict{Held: Hour, Limit: hour, Already: j.spent.Hour}
+	}
+	if day := max(hour, j.limits.PerDay.Of(j.population.People)); r.Counted == NoWindow && j.spent.Day >= day {
+		return Verdict{Held: Day, Limit: day, Already: j.spent.Day}
 	}
 	for _, app := range slices.Sorted(slices.Values(r.Apps)) {
 		limit := max(hour, j.limits.PerAppDay.Of(j.population.Apps[app]))
@@ -118,8 +137,10 @@ func (j *judge) verdict(r Removal) Verdict {
 }
 
 func (j *judge) spend(r Removal) {
-	if !r.Counted {
+	if r.Counted != Hour {
 		j.spent.Hour++
+	}
+	if r.Counted == NoWindow {
 		j.spent.Day++
 	}
 	for _, app := range r.Apps {

@@ -174,7 +174,7 @@ func TestReleasedStaysWithinEveryLimitAndNothingIsHeldInside(t *testing.T) {
 			return brake.Removal{
 				Apps:          rapid.SliceOfNDistinct(rapid.SampledFrom(apps), 0, 3, rapid.ID[string]).Draw(t, "apps"),
 				Corroboration: rapid.SampledFrom([]brake.Corroboration{0, 0, 0, brake.Ordered, brake.Agreed}).Draw(t, "corroboration"),
-				Counted:       rapid.Float64Range(0, 1).Draw(t, "counted") > 0.8,
+				Counted:       rapid.SampledFrom([]brake.Window{0, 0, 0, brake.Day, brake.Hour}).Draw(t, "counted"),
 			}
 		}), 0, 40).Draw(t, "removals")
 
@@ -182,8 +182,8 @@ func TestReleasedStaysWithinEveryLimitAndNothingIsHeldInside(t *testing.T) {
 		day := max(hour, limits.PerDay.Of(population.People))
 		for i, v := range brake.Judge(limits, population, spent, removals) {
 			r := removals[i]
-			counts := r.Corroboration == brake.Uncorroborated && len(r.Apps) > 0
-			fits := r.Counted || spent.Hour < hour && spent.Day < day
+			counts := r.Corroboration == brake.Uncorroborated
+			fits := (r.Counted == brake.Hour || spent.Hour < hour) && (r.Counted != brake.NoWindow || spent.Day < day)
 			for _, app := range r.Apps {
 				fits = fits && spent.Apps[app] < max(hour, limits.PerAppDay.Of(population.Apps[app]))
 			}
@@ -193,8 +193,10 @@ func TestReleasedStaysWithinEveryLimitAndNothingIsHeldInside(t *testing.T) {
 			if !counts || !v.Released() {
 				continue
 			}
-			if !r.Counted {
+			if r.Counted != brake.Hour {
 				spent.Hour++
+			}
+			if r.Counted == brake.NoWindow {
 				spent.Day++
 			}
 			for _, app := range r.Apps {

@@ -2,6 +2,8 @@ package brake
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +11,7 @@ import (
 
 // Cause is what led to a removal, as far as it can be had in common with others.
 type Cause struct {
-	Kind     string // of the lifecycle event, or: model, drift, dormancy, credential
+	Kind     string // of the lifecycle event, or: model, drift, repair
 	Field    string // that changed, when it was one
 	From, To string // its values; for people's eyes
 	Source   string // of the fact
@@ -23,29 +25,49 @@ type Cluster struct {
 	Of     int // that are held
 }
 
-// Clusters groups removals by cause, the greatest first. A delivery that explains only one person is left out of the
-// cause, so that many webhooks which all say the same count together.
+// Clusters groups removals by cause, the greatest first. A delivery is named where all of a cluster, and more than one,
+// came by it: many webhooks which all say the same count together.
 func Clusters(removals []Removal) []Cluster {
-	perDelivery := map[Cause]int{}
-	for _, r := range removals {
-		perDelivery[r.Cause]++
+	type group struct {
+		people   int
+		delivery string
 	}
-	count := map[Cause]int{}
+	groups := map[Cause]group{}
 	for _, r := range removals {
-		cause := r.Cause
-		if perDelivery[cause] == 1 {
-			cause.Delivery = ""
+		g := groups[r.Cause.Shared()]
+		if g.people++; g.people == 1 {
+			g.delivery = r.Cause.Delivery
+		} else if g.delivery != r.Cause.Delivery {
+			g.delivery = ""
 		}
-		count[cause]++
+		groups[r.Cause.Shared()] = g
 	}
-	clusters := make([]Cluster, 0, len(count))
-	for cause, n := range count {
-		clusters = append(clusters, Cluster{Cause: cause, People: n, Of: len(removals)})
+	clusters := make([]Cluster, 0, len(groups))
+	for cause, g := range groups {
+		if g.people > 1 {
+			cause.Delivery = g.delivery
+		}
+		clusters = append(clusters, Cluster{Cause: cause, People: g.people, Of: len(removals)})
 	}
 	slices.SortFunc(clusters, func(a, b Cluster) int {
 		return cmp.Or(cmp.Compare(b.People, a.People), strings.Compare(a.Cause.words(), b.Cause.words()))
 	})
 	return clusters
+}
+
+// Shared is the part of a cause by which removals are grouped: all but the delivery.
+func (c Cause) Shared() Cause {
+	c.Delivery = ""
+	return c
+}
+
+// ID names the removals of a cause, whoever joins them: 16 hexadecimal digits.
+func (c Cause) ID() string {
+	h := sha256.New()
+	for _, part := range []string{c.Kind, c.Field, c.From, c.To, c.Source} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // String tells it in words: "412 of 415: department d005 → empty, delivery 88".

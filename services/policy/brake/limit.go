@@ -26,7 +26,7 @@ func ParseLimit(text string) (Limit, error) {
 		err = p.wrong("nothing more")
 	}
 	if err != nil {
-		return Limit{}, fmt.Errorf("%q: %w", text, err)
+		return Limit{}, fmt.Errorf("%q is no limit: %w", text, err)
 	}
 	return Limit{text: text, of: of}, nil
 }
