@@ -28,6 +28,7 @@ type plan struct {
 	applications string // YAML, below the key of that name
 	more         string // YAML, further keys
 	logLevel     string // default info: everything that it has to say
+	braked       bool   // by the default limits; else everybody may lose access at once, for most stories are about something else
 }
 
 // tenure is a running tenure serve.
@@ -67,6 +68,9 @@ func serve(t *testing.T, p plan) *tenure {
 	write(t, filepath.Join(tn.dir, "secrets", "hr"), tn.secret+"\n")
 	line("sources:\n  - {name: hr, kind: standard-webhooks, secret_file: secrets/hr}")
 	line("  - {name: desk, kind: manual}\n  - {name: files, kind: csv}")
+	if !p.braked {
+		line("brake: {per_hour: 100%%, per_day: 100%%, per_app_day: 100%%}")
+	}
 	line("applications:\n%s%s", strings.TrimRight(p.applications, "\n"), "\n"+p.more)
 	write(t, filepath.Join(tn.dir, "tenure.yaml"), text.String())
 	tn.start(t)

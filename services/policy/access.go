@@ -89,6 +89,13 @@ func (s *Service) ShowAccess(
 	if rules != nil {
 		m = rules.Model
 	}
+	if decided.Held {
+		held, err := s.store.Held(ctx, []string{request.GetPersonId()})
+		if err != nil {
+			return nil, err
+		}
+		response.Hold = held[request.GetPersonId()].Hold
+	}
 	applications := found[request.GetPersonId()]
 	for _, app := range slices.Sorted(maps.Keys(applications)) {
 		if _, ok := s.application(app); !ok {

@@ -37,6 +37,10 @@ func (s *Service) DiffModel(
 	if err != nil {
 		return err
 	}
+	held, err := s.wouldHold(stream.Context(), sim)
+	if err != nil {
+		return err
+	}
 	digest := proposed.Digest()
 	last := &accessv1.DiffModelResponse{
 		PeopleDone:  sim.done,
@@ -46,6 +50,7 @@ func (s *Service) DiffModel(
 		Losing:      sim.losing,
 		Sha256:      digest[:],
 		Warnings:    sim.warnings(),
+		Held:        held,
 	}
 	if current != nil {
 		last.BaseSeq = unsigned(current.applied.Seq)
@@ -72,7 +77,8 @@ func (s *Service) check(files []*accessv1.ModelFile) (*model.Model, error) {
 }
 
 // ApplyModel makes a model take effect. Everybody is then decided about in the background; until that is done for a
-// person, what was decided by the former model holds.
+// person, what was decided by the former model holds. The brake holds whom the model would take too much away from, as it
+// does with everything else.
 func (s *Service) ApplyModel(
 	ctx context.Context, request *accessv1.ApplyModelRequest,
 ) (*accessv1.ApplyModelResponse, error) {
@@ -99,6 +105,10 @@ func (s *Service) ApplyModel(
 		return nil, anotherModel(request.GetBaseSeq(), base)
 	}
 	sim, err := s.simulate(ctx, current, proposed, func(*simulation, []*accessv1.PersonDiff) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	held, err := s.wouldHold(ctx, sim)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +142,7 @@ func (s *Service) ApplyModel(
 	}
 	s.log.Info("a role model was applied", zap.Int64("model_seq", applied.Seq), zap.String(telemetry.FieldCaller, applied.AppliedBy))
 	s.wakeRepair()
-	return &accessv1.ApplyModelResponse{ModelSeq: unsigned(applied.Seq), Sha256: digest[:]}, nil
+	return &accessv1.ApplyModelResponse{ModelSeq: unsigned(applied.Seq), Sha256: digest[:], Held: held}, nil
 }
 
 func anotherModel(base uint64, applied int64) error {

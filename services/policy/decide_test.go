@@ -44,8 +44,8 @@ func TestAJoinerAMoverAndALeaverHaveWhatTheModelSaysAndItIsAnnounced(t *testing.
 				fact.GetAdded() != 1 || fact.GetRemoved() != 0 || fact.GetState() != eventv1.AccessState_ACCESS_STATE_ENABLED {
 				t.Errorf("access in %s: %v", app, fact)
 			}
-			if fact.GetRelease() == "" || len(fact.GetCommitment()) != 32 {
-				t.Errorf("access in %s without release or commitment: %v", app, fact)
+			if fact.GetRelease() != "" || len(fact.GetCommitment()) != 32 {
+				t.Errorf("access in %s with a release, and nothing is taken, or without commitment: %v", app, fact)
 			}
 		}
 		want := map[string]string{"wiki": "[staff]", "code": "[developers]", "warehouse": "[readonly]"}
@@ -56,7 +56,7 @@ func TestAJoinerAMoverAndALeaverHaveWhatTheModelSaysAndItIsAnnounced(t *testing.
 		ann.Record.Department = "d008"
 		w.say(normal, eventv1.LifecycleKind_LIFECYCLE_KIND_MOVER, ann)
 		moved := h.access(1)
-		if fact := h.fact(moved["code"]); fact.GetState() != eventv1.AccessState_ACCESS_STATE_NONE || fact.GetRemoved() != 1 {
+		if fact := h.fact(moved["code"]); fact.GetState() != eventv1.AccessState_ACCESS_STATE_NONE || fact.GetRemoved() != 1 || fact.GetRelease() == "" {
 			t.Errorf("a mover's former application: %v", fact)
 		}
 		want = map[string]string{"wiki": "[staff]", "code": "ACCESS_STATE_NONE[]", "warehouse": "[readonly]"}

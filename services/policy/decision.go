@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/telemetry"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/policy/brake"
 	"github.com/tenurehq/tenure/services/policy/decide"
 	"github.com/tenurehq/tenure/services/policy/internal/store"
 	"github.com/tenurehq/tenure/services/policy/model"
@@ -51,8 +54,12 @@ func (s *Service) decide(ctx context.Context, triggers map[string]trigger) error
 // decision is one decision with the events that announce it.
 type decision struct {
 	store.Decision
-	lane   eventv1.Lane
-	events []bus.Event
+	lane    eventv1.Lane
+	events  []bus.Event
+	trigger trigger
+	before  store.Decided // the decision that it takes the place of
+	held    store.Held    // what was held of the person
+	removal *removal      // nil: takes nothing away
 }
 
 // decideChunk reads what was decided, then asks ingest, then decides. The order matters: what another replica decides
@@ -70,6 +77,10 @@ func (s *Service) decideChunk(
 		return nil, nil, err
 	}
 	desired, err := s.store.OfPeople(ctx, ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := s.held(ctx, decided)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,12 +110,24 @@ func (s *Service) decideChunk(
 			continue
 		}
 		basis := store.Basis{PersonVersion: version, ModelSeq: rules.applied.Seq, Accounts: s.basis}
-		if before.N > 0 && before.Basis == basis && (!before.Withheld || withhold) {
+		was := held[id]
+		if before.N > 0 && before.Basis == basis && (!before.Withheld || withhold) && was.Status != store.Released {
 			continue // decided already; an event came twice
 		}
-		all = append(all, s.weigh(rules, p, before, desired[id], triggerOf(rules, before, triggers[id]), withhold))
+		all = append(all, s.weigh(rules, p, before, was, desired[id], triggerOf(rules, before, basis, was, triggers[id]), withhold))
 	}
 	return all, stale, nil
+}
+
+// held returns what is held of these people's decisions: as a rule nothing, so as a rule nothing is read.
+func (s *Service) held(ctx context.Context, decided map[string]store.Decided) (map[string]store.Held, error) {
+	var people []string
+	for id, d := range decided {
+		if d.Held {
+			people = append(people, id)
+		}
+	}
+	return s.store.Held(ctx, people)
 }
 
 // getPeople asks ingest for people as known now, by id; those it does not know are left out.
@@ -123,9 +146,15 @@ func (s *Service) getPeople(ctx context.Context, ids []string) (map[string]*peop
 // withholding says whether new grants must wait: nobody could prove them later if the audit log never got them.
 func (s *Service) withholding() bool { return s.behind() > s.cfg.MaxBehind }
 
-// triggerOf names the cause of a decision that no event asked for: a newer model, or nothing but repair.
-func triggerOf(rules *rules, before store.Decided, t trigger) trigger {
+// triggerOf names the cause of a decision that no event asked for: what led to the same decision when it was held, a
+// newer model, or nothing but repair.
+func triggerOf(rules *rules, before store.Decided, basis store.Basis, was store.Held, t trigger) trigger {
 	if t.event != "" {
+		return t
+	}
+	if was.Status != store.NotHeld && before.Basis == basis {
+		t.event, t.since = was.Effects.GetTriggerEventId(), moment(was.Effects.GetKnownAt())
+		t.cause = bus.Cause{CorrelationID: was.Effects.GetCorrelationId(), CausationID: t.event}
 		return t
 	}
 	if before.N > 0 && before.ModelSeq < rules.applied.Seq {
@@ -137,7 +166,7 @@ func triggerOf(rules *rules, before store.Decided, t trigger) trigger {
 
 // weigh decides about one person and prepares what is to be stored and announced.
 func (s *Service) weigh(
-	rules *rules, p *peoplev1.Person, before store.Decided, desired map[string]store.Desired, t trigger, withhold bool,
+	rules *rules, p *peoplev1.Person, before store.Decided, was store.Held, desired map[string]store.Desired, t trigger, withhold bool,
 ) decision {
 	standing := make(map[string]decide.Access, len(desired))
 	for app, d := range desired {
@@ -155,7 +184,11 @@ func (s *Service) weigh(
 			Trigger:    t.event,
 			Nonce:      make([]byte, nonceSize),
 		},
-		lane: laneOf(p),
+		lane: laneOf(p), trigger: t, before: before, held: was,
+		removal: removalOf(p.GetId(), s.names(), standing, wanted.Access),
+	}
+	if d.removal != nil {
+		s.doubt(&d, p)
 	}
 	_, _ = rand.Read(d.Nonce) // never fails
 	for _, app := range s.names() {
@@ -175,6 +208,37 @@ func (s *Service) weigh(
 	return d
 }
 
+// doubt says how far a removal is believed, and what led to it.
+func (s *Service) doubt(d *decision, p *peoplev1.Person) {
+	r, was := d.removal, d.held
+	r.cause = causeOf(p, d.before, d.Basis.ModelSeq, d.trigger)
+	r.corroboration = s.corroboration(p, d.Employment, d.trigger)
+	if was.Status == store.NotHeld || !bytes.Equal(was.Digest, r.digest) {
+		return
+	}
+	switch was.Status {
+	case store.Released:
+		r.corroboration = brake.Approved
+	case store.Open: // whatever led to it this time
+		r.stays, r.cause = true, causeFromProto(was.Effects.GetCause())
+	case store.Rejected: // nothing is newer
+		r.stays, r.cause = d.before.Basis == d.Basis, causeFromProto(was.Effects.GetCause())
+	case store.NotHeld:
+	}
+}
+
+// release is the permission for what a decision takes away in an application. Where it takes nothing, the permission of
+// before stays: what was ordered then may not be done yet.
+func (d *decision) release(app, before string) string {
+	switch {
+	case !d.removal.takesIn(app):
+		return before
+	case d.removal.corroboration == brake.Approved:
+		return d.held.Release
+	}
+	return rand.Text()
+}
+
 // change adds to a decision what is new in one application: a generation with its event, or reasons alone.
 func (s *Service) change(d *decision, before store.Desired, app string, access decide.Access, t trigger) {
 	if access.Equal(before.Access) {
@@ -189,7 +253,7 @@ func (s *Service) change(d *decision, before store.Desired, app string, access d
 		Application: app,
 		Generation:  before.Generation + 1,
 		Lane:        d.lane,
-		Release:     rand.Text(), // until the brake is built, every generation has one
+		Release:     d.release(app, before.Release),
 		DecidedAt:   d.At,
 		Since:       t.since,
 		Access:      access,
@@ -218,15 +282,15 @@ func decideFor(rules decide.Rules, p *peoplev1.Person, standing map[string]decid
 	if p.GetCut() != nil {
 		return decide.Decision{}
 	}
-	return decide.Decide(rules, personOf(p), standing, othersOf(p)...)
+	return decide.Decide(rules, personOf(p), standing)
 }
 
-// laneOf puts whoever may have nothing, also who is cut, before everybody else.
+// laneOf puts leavers and who is cut before everybody else.
 func laneOf(p *peoplev1.Person) eventv1.Lane {
-	if employed(p) {
-		return eventv1.Lane_LANE_NORMAL
+	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED || p.GetCut() != nil {
+		return eventv1.Lane_LANE_URGENT
 	}
-	return eventv1.Lane_LANE_URGENT
+	return eventv1.Lane_LANE_NORMAL
 }
 
 func sameReasons(a, b []decide.Reason) bool {
@@ -237,51 +301,93 @@ func sameReasons(a, b []decide.Reason) bool {
 }
 
 // save stores decisions and their events in one transaction. It returns the people about whom somebody else decided
-// since: nothing is stored of what was decided about them here.
+// since: nothing is stored of what was decided about them here. Before somebody is held people are counted anew, and
+// what led to it is asked for.
 func (s *Service) save(ctx context.Context, decisions []decision) (overtaken []string, err error) {
 	if len(decisions) == 0 {
 		return nil, nil
 	}
+	began := time.Now()
+	overtaken, doubted, err := s.saveOnce(ctx, decisions, false)
+	if errors.Is(err, errDoubt) {
+		for _, d := range doubted {
+			if err := s.describe(ctx, d); err != nil {
+				return nil, err
+			}
+		}
+		overtaken, _, err = s.saveOnce(ctx, decisions, true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.saved(len(decisions)-len(overtaken), time.Since(began))
+	return overtaken, nil
+}
+
+// saveOnce saves by a recent count of people. Unless that is sure nobody is held: it ends with errDoubt, and says who would
+// be.
+func (s *Service) saveOnce(ctx context.Context, decisions []decision, sure bool) (overtaken []string, doubted []*decision, err error) {
 	all := make([]store.Decision, len(decisions))
+	takes := false
 	for i := range decisions {
 		all[i] = decisions[i].Decision
+		takes = takes || decisions[i].removal != nil
 	}
-	began := time.Now()
+	var population brake.Population
+	if takes {
+		if population, err = s.population(ctx, sure); err != nil {
+			return nil, nil, err
+		}
+	}
 	err = s.store.InTx(ctx, func(tx store.Tx) error {
 		overtaken = nil
 		taken, err := tx.Claim(ctx, all)
 		if err != nil {
 			return err
 		}
-		var saved []store.Decision
-		var rows []store.Desired
-		lanes := map[eventv1.Lane][]bus.Event{}
+		var claimed []*decision
 		for i := range decisions {
-			d := &decisions[i]
-			if !taken[d.Person] {
+			if d := &decisions[i]; taken[d.Person] {
+				claimed = append(claimed, d)
+			} else {
 				overtaken = append(overtaken, d.Person)
-				continue
-			}
-			saved = append(saved, d.Decision)
-			rows = append(rows, d.Changes...)
-			lanes[d.lane] = append(lanes[d.lane], d.events...)
-		}
-		if err := tx.PutDesired(ctx, rows); err != nil {
-			return err
-		}
-		if err := tx.AddHistory(ctx, saved); err != nil {
-			return err
-		}
-		for _, lane := range []eventv1.Lane{eventv1.Lane_LANE_URGENT, eventv1.Lane_LANE_NORMAL} {
-			if err := s.outbox.Add(ctx, tx.Tx, lane, lanes[lane]...); err != nil {
-				return err
 			}
 		}
-		return nil
+		kept, err := s.brake(ctx, tx, population, claimed)
+		if err != nil {
+			return err
+		}
+		if doubted = kept.doubted; len(doubted) > 0 && !sure {
+			return errDoubt
+		}
+		return s.write(ctx, tx, claimed, kept)
 	})
-	if err != nil {
-		return nil, err
+	return overtaken, doubted, err
+}
+
+// write stores what claimed decisions change, but for those that are held.
+func (s *Service) write(ctx context.Context, tx store.Tx, claimed []*decision, kept *keep) error {
+	var saved []store.Decision
+	var rows []store.Desired
+	lanes := kept.events
+	for _, d := range claimed {
+		if kept.isHeld[d.Person] {
+			continue
+		}
+		saved = append(saved, d.Decision)
+		rows = append(rows, d.Changes...)
+		lanes[d.lane] = append(lanes[d.lane], d.events...)
 	}
-	s.metrics.saved(len(decisions)-len(overtaken), time.Since(began))
-	return overtaken, nil
+	if err := tx.PutDesired(ctx, rows); err != nil {
+		return err
+	}
+	if err := tx.AddHistory(ctx, saved); err != nil {
+		return err
+	}
+	for _, lane := range []eventv1.Lane{eventv1.Lane_LANE_URGENT, eventv1.Lane_LANE_NORMAL} {
+		if err := s.outbox.Add(ctx, tx.Tx, lane, lanes[lane]...); err != nil {
+			return err
+		}
+	}
+	return nil
 }

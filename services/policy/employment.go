@@ -29,14 +29,10 @@ func employmentOf(before store.Employment, p *peoplev1.Person, since time.Time) 
 	return after
 }
 
-// employed tells whether a person may have any access.
-func employed(p *peoplev1.Person) bool { return runs(p.GetStatus()) && p.GetCut() == nil }
-
-// runs tells whether an employment of this status has begun and has not ended.
-func runs(status peoplev1.PersonStatus) bool {
-	switch status {
+func employed(p *peoplev1.Person) bool {
+	switch p.GetStatus() {
 	case peoplev1.PersonStatus_PERSON_STATUS_ACTIVE, peoplev1.PersonStatus_PERSON_STATUS_ON_LEAVE:
-		return true
+		return p.GetCut() == nil
 	case peoplev1.PersonStatus_PERSON_STATUS_PENDING, peoplev1.PersonStatus_PERSON_STATUS_TERMINATED,
 		peoplev1.PersonStatus_PERSON_STATUS_UNSPECIFIED:
 	}

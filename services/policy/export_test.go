@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/services/policy/decide"
 )
 
@@ -15,6 +16,14 @@ func (s *Service) Decide(ctx context.Context, people ...string) error {
 	}
 	return s.decide(ctx, triggers)
 }
+
+// Hear handles events as the consumers do.
+func (s *Service) Hear(ctx context.Context, events ...bus.Event) error {
+	return s.onLifecycle(ctx, events)
+}
+
+// ReleaseHeld is what repair does every second.
+func (s *Service) ReleaseHeld(ctx context.Context) error { return s.releaseHeld(ctx) }
 
 // SetBehind says how far audit lags, in the outbox's place.
 func (s *Service) SetBehind(behind func() time.Duration) { s.behind = behind }

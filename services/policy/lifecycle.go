@@ -15,6 +15,13 @@ type trigger struct {
 	cause   bus.Cause // what the access events inherit
 	since   time.Time // when it was committed
 	version int64     // ingest must know at least this version of the person; 0: any
+
+	// Of a lifecycle event.
+	kind     eventv1.LifecycleKind
+	source   string
+	delivery string
+	actor    string
+	changed  []string // fields
 }
 
 // onLifecycle decides about the people of a batch. Many events may be about few people: each person is decided about
@@ -37,7 +44,11 @@ func (s *Service) onLifecycle(ctx context.Context, batch []bus.Event) error {
 		if known, ok := triggers[lifecycle.GetPersonId()]; ok && known.version > version {
 			continue
 		}
-		triggers[lifecycle.GetPersonId()] = trigger{event: e.ID, cause: e.Cause(), since: e.Time, version: version}
+		triggers[lifecycle.GetPersonId()] = trigger{
+			event: e.ID, cause: e.Cause(), since: e.Time, version: version,
+			kind: lifecycle.GetKind(), source: lifecycle.GetSource(), delivery: lifecycle.GetDeliveryId(),
+			actor: lifecycle.GetActor(), changed: lifecycle.GetChanged(),
+		}
 	}
 	return s.decide(ctx, triggers)
 }

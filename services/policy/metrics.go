@@ -14,6 +14,8 @@ type metrics struct {
 	seconds   prometheus.Histogram
 	outdated  prometheus.Gauge
 	withheld  prometheus.Gauge
+	holds     prometheus.Gauge
+	held      prometheus.Gauge
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -37,9 +39,15 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		withheld: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tenure_grants_withheld", Help: "1 while new grants wait because audit lags.",
 		}),
+		holds: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tenure_holds_open", Help: "Holds of the brake that wait for two operators.",
+		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "tenure_held_people", Help: "People about whom the brake keeps something back.",
+		}),
 	}
 	if registry != nil {
-		registry.MustRegister(m.model, m.decisions, m.overtaken, m.seconds, m.outdated, m.withheld)
+		registry.MustRegister(m.model, m.decisions, m.overtaken, m.seconds, m.outdated, m.withheld, m.holds, m.held)
 	}
 	return m
 }

@@ -3,8 +3,9 @@
 //
 // It promises that a decision is never replaced by one from an older version of the person or by an older model,
 // whatever is redelivered, reordered or done by another replica at the same time; that every desired access and the
-// event that announces it are stored together; and that whatever it missed it finds by comparing its decisions with
-// ingest's versions. Before a model is applied it decides nothing.
+// event that announces it are stored together; that no more people lose access than the brake allows, however many
+// replicas decide, unless it is corroborated or two people release it; and that whatever it missed it finds by comparing
+// its decisions with ingest's versions. Before a model is applied it decides nothing.
 package policy
 
 import (
@@ -26,6 +27,7 @@ import (
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/policy/brake"
 	"github.com/tenurehq/tenure/services/policy/internal/store"
 	"github.com/tenurehq/tenure/services/policy/model"
 )
@@ -44,6 +46,8 @@ type Application struct {
 type Config struct {
 	Applications []Application
 	MaxBehind    time.Duration // audit.max_behind: while audit lags more, no new grants are released
+	Brake        brake.Limits  // how many people may lose access before somebody looks
+	Manual       string        // the source of operators' own words; empty: there is none
 }
 
 // Validate checks everything that can be known without a database. Problems of account expressions are
@@ -101,8 +105,10 @@ type Service struct {
 	wake    chan struct{} // holds one element when everybody must be looked at
 
 	loading sync.Mutex // held while the model is read
-	mu      sync.Mutex // guards what follows
-	latest  *rules     // the newest model seen; nil before the first
+	census  census
+
+	mu     sync.Mutex // guards what follows
+	latest *rules     // the newest model seen; nil before the first
 }
 
 // New makes the service. Nothing runs until Run.
@@ -153,6 +159,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.consumer("policy-urgent", eventv1.Lane_LANE_URGENT),
 		s.consumer("policy-normal", eventv1.Lane_LANE_NORMAL),
 		s.repair,
+		s.recount,
 		s.outbox.Relay,
 	)
 }

@@ -63,7 +63,8 @@ type repairer struct {
 	seq      int64     // of the model that was compared with; 0: there was none
 }
 
-// once compares everybody when it is time or the model is another one, and else only releases what was withheld.
+// once compares everybody when it is time or the model is another one, and else only does what waited: for two operators, or
+// for the audit log.
 func (r *repairer) once(ctx context.Context) error {
 	rules, err := r.rules(ctx)
 	if err != nil {
@@ -72,6 +73,9 @@ func (r *repairer) once(ctx context.Context) error {
 	if rules == nil {
 		r.seq = 0
 		return nil
+	}
+	if err := r.releaseHeld(ctx); err != nil {
+		return err
 	}
 	if time.Since(r.compared) < compareEvery && rules.applied.Seq == r.seq {
 		return r.releaseWithheld(ctx)
@@ -87,6 +91,9 @@ func (r *repairer) once(ctx context.Context) error {
 // compare decides about everybody whose last decision was not made from ingest's newest version by these rules.
 // newModel says that the model is why people never decided about are due.
 func (s *Service) compare(ctx context.Context, rules *rules, newModel bool) error {
+	if err := s.forgetRemoved(ctx); err != nil {
+		return err
+	}
 	outdated, err := s.store.CountOutdated(ctx, store.Basis{ModelSeq: rules.applied.Seq, Accounts: s.basis})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/fault"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/policy/brake"
 	"github.com/tenurehq/tenure/services/policy/decide"
 	"github.com/tenurehq/tenure/services/policy/model"
 )
@@ -23,6 +24,7 @@ type simulation struct {
 	done     uint64
 	gaining  uint64
 	losing   uint64
+	removals []brake.Removal   // of those losing
 	erring   map[string]uint64 // people for whom a role cannot be decided, by role
 	proposed decide.Rules
 	current  *decide.Rules // nil: no model is applied
@@ -92,6 +94,7 @@ func (sim *simulation) batch(people []*peoplev1.Person) []*accessv1.PersonDiff {
 		}
 		if len(o.loses) > 0 {
 			sim.losing++
+			sim.removals = append(sim.removals, brake.Removal{Person: people[i].GetId(), Apps: applicationsOf(o.loses)})
 		}
 		if len(o.gains)+len(o.loses) > 0 {
 			diffs = append(diffs, &accessv1.PersonDiff{
@@ -101,6 +104,38 @@ func (sim *simulation) batch(people []*peoplev1.Person) []*accessv1.PersonDiff {
 		}
 	}
 	return diffs
+}
+
+// applicationsOf are the applications of these, which are sorted by them, each once.
+func applicationsOf(refs []model.Ref) []string {
+	apps := make([]string, len(refs))
+	for i, r := range refs {
+		apps[i] = r.Application
+	}
+	return slices.Compact(apps)
+}
+
+// wouldHold is of how many of those losing the brake would keep it back, if the model took effect now.
+func (s *Service) wouldHold(ctx context.Context, sim *simulation) (uint64, error) {
+	if len(sim.removals) == 0 {
+		return 0, nil
+	}
+	population, err := s.population(ctx, true)
+	if err != nil {
+		return 0, err
+	}
+	now := s.now()
+	removed, err := s.store.RemovedSince(ctx, now.Add(-day))
+	if err != nil {
+		return 0, err
+	}
+	var held uint64
+	for _, v := range brake.Judge(s.cfg.Brake, population, spent(removed, now), uncounted(sim.removals, removed, now)) {
+		if !v.Released() {
+			held++
+		}
+	}
+	return held, nil
 }
 
 // outcome is what a proposed model would do to one person.

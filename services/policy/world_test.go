@@ -27,6 +27,7 @@ import (
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 	"github.com/tenurehq/tenure/services/policy"
+	"github.com/tenurehq/tenure/services/policy/brake"
 )
 
 const patience = 20 * time.Second // far longer than anything takes; only a broken test waits for it
@@ -67,7 +68,20 @@ func config() policy.Config {
 			{Name: "warehouse", Environment: "prod"},
 		},
 		MaxBehind: time.Minute,
+		Brake:     limits("100%", "100%", "100%"), // what most tests are about is not the brake
 	}
+}
+
+// limits are the brake's.
+func limits(perHour, perDay, perAppDay string) brake.Limits {
+	parse := func(text string) brake.Limit {
+		l, err := brake.ParseLimit(text)
+		if err != nil {
+			panic(err)
+		}
+		return l
+	}
+	return brake.Limits{PerHour: parse(perHour), PerDay: parse(perDay), PerAppDay: parse(perAppDay)}
 }
 
 // world is policy with a database, a bus and an ingest that knows what it is told.
@@ -294,6 +308,23 @@ type people struct {
 	mu    sync.Mutex
 	known map[string]*peoplev1.Person
 	away  bool
+	told  map[string]*peoplev1.TimelineResponse
+}
+
+// tell makes what changed with an event known.
+func (s *people) tell(person, event string, changes ...*peoplev1.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told == nil {
+		s.told = map[string]*peoplev1.TimelineResponse{}
+	}
+	s.told[person] = &peoplev1.TimelineResponse{Happenings: []*peoplev1.Happening{{EventId: event, Changes: changes}}}
+}
+
+func (s *people) Timeline(_ context.Context, r *peoplev1.TimelineRequest) (*peoplev1.TimelineResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told[r.GetPersonId()], nil
 }
 
 // put raises the person's version and returns what is known now.

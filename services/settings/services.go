@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/tenurehq/tenure/services/audit"
@@ -67,6 +68,13 @@ func (s *Settings) Ingest() (ingest.Config, error) {
 // Policy is policy's part. An expression that does not type-check names its key.
 func (s *Settings) Policy() (policy.Config, error) {
 	cfg := policy.Config{MaxBehind: s.Audit.MaxBehind}
+	var err error
+	if cfg.Brake, err = s.brake(); err != nil {
+		return cfg, err
+	}
+	if i := slices.IndexFunc(s.Sources, func(src Source) bool { return src.Kind == "manual" }); i >= 0 {
+		cfg.Manual = s.Sources[i].Name
+	}
 	for _, app := range s.Applications {
 		cfg.Applications = append(cfg.Applications, policy.Application{Name: app.Name, Environment: app.Environment, Account: app.Account})
 	}

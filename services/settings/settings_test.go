@@ -70,7 +70,6 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 	dir := folder(t)
 	for _, c := range []struct{ content, want string }{
 		// Of later releases.
-		{"data_dir: d\nbrake: {per_hour: \"5\"}", "2:brake: not built yet"},
 		{src + "kind: scim", "4:sources[1].kind: scim: not built yet"},
 		{src + "kind: csv\n    roster: {}", "5:sources[1].roster: not built yet"},
 		{src + "kind: csv\n    contract: {min_rows: 1}", "5:sources[1].contract: not built yet"},
@@ -82,6 +81,10 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{"data_dir: d\ndata_dir: e", "2:data_dir: the key stands in line 1 already"},
 		{app + "enforce: [full]", "6:applications[1].enforce: want text, not a list"},
 		{src + "kind: csv\n    raw_retention: 30d", `5:sources[1].raw_retention: "30d" is no duration`},
+		{"brake:\n  per_hour: some", `2:brake.per_hour: "some" is no limit: want a number, a percentage, min(…) or max(…) at character 5`},
+		{"brake:\n  per_day: max(5,101%)", `2:brake.per_day: "max(5,101%)" is no limit: want at most 100%`},
+		{"brake: {per_app_day: ''}", `1:brake.per_app_day: "" is no limit`},
+		{"brake:\n  per_week: 5", "2:brake.per_week: unknown key; there are per_app_day, per_day, per_hour"},
 		{"log_level: loud", `1:log_level: "loud" is none of debug, info, warn, error`},
 
 		// Names.

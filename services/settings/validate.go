@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/rpc"
+	"github.com/tenurehq/tenure/services/policy/brake"
 )
 
 var (
@@ -48,10 +49,25 @@ func (s *Settings) process() error {
 			return err
 		}
 	}
-	if !s.Brake.Empty() {
-		return s.Errorf("brake", "not built yet: every generation is released")
+	_, err := s.brake()
+	return err
+}
+
+// brake is the limits in the form that policy counts by.
+func (s *Settings) brake() (limits brake.Limits, err error) {
+	for _, l := range []struct {
+		key, text string
+		limit     *brake.Limit
+	}{
+		{"brake.per_hour", s.Brake.PerHour, &limits.PerHour},
+		{"brake.per_day", s.Brake.PerDay, &limits.PerDay},
+		{"brake.per_app_day", s.Brake.PerAppDay, &limits.PerAppDay},
+	} {
+		if *l.limit, err = brake.ParseLimit(l.text); err != nil {
+			return limits, s.Errorf(l.key, "%v", err)
+		}
 	}
-	return nil
+	return limits, nil
 }
 
 // oneOf refuses a value that is none of those of now, telling one of a later release from a slip of the pen.

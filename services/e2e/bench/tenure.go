@@ -125,7 +125,8 @@ func (t *tenure) configure(ctx context.Context, pg *postgres, ports []int) error
 	config := fmt.Sprintf("data_dir: data\nlog_level: warn\nlisten: {http: \"127.0.0.1:%d\", grpc: \"127.0.0.1:%d\", metrics: \"127.0.0.1:%d\"}\n",
 		ports[0], ports[1], ports[2]) +
 		fmt.Sprintf("operators:\n  - {name: bench, role: admin, token_sha256: \"%s\"}\n", hex.EncodeToString(sum[:])) +
-		"sources:\n  - {name: " + source + ", kind: standard-webhooks, secret_file: secret}\n"
+		"sources:\n  - {name: " + source + ", kind: standard-webhooks, secret_file: secret}\n" +
+		"brake: {per_hour: 100%, per_day: 100%, per_app_day: 100%}\n" // it is not what is measured: movers lose something, too
 	files := map[string]string{"secret": whsec + "\n", "token": token + "\n", "model/roles.yaml": model()}
 	if t.engine == enginePostgres {
 		database := "tenure_" + strings.ToLower(rand.Text()[:8])

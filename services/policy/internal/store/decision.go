@@ -32,6 +32,7 @@ type Decided struct {
 	Basis
 	Employment
 	Withheld bool // grants are kept back
+	Held     bool // by the brake: something is kept back, or was and is rejected
 }
 
 // Decision is a decision to be saved.
@@ -119,12 +120,15 @@ func scanDecided(scan func(...any) error, others ...any) (d Decided, err error) 
 func (s *Store) Decided(ctx context.Context, people []string) (map[string]Decided, error) {
 	found := make(map[string]Decided, len(people))
 	for chunk := range chunks(people, 1) {
-		query := `SELECT person, ` + decidedColumns + ` FROM decisions c WHERE person IN ` +
+		query := `SELECT c.person, COALESCE(h.status, 0), ` + decidedColumns + `
+FROM decisions c LEFT JOIN holds h ON h.person = c.person AND h.application = '' WHERE c.person IN ` +
 			sqldb.Values(1, len(chunk))
 		rows, err := s.db.Query(ctx, query, anyOf(chunk)...)
 		_, err = sqldb.Collect(rows, err, func(scan func(...any) error) (struct{}, error) {
 			var person string
-			d, err := scanDecided(scan, &person)
+			var status int64
+			d, err := scanDecided(scan, &person, &status)
+			d.Held = Status(status) != NotHeld
 			found[person] = d
 			return struct{}{}, err
 		})
@@ -137,14 +141,17 @@ func (s *Store) Decided(ctx context.Context, people []string) (map[string]Decide
 
 // Latest returns the last decision about a person with what could not be decided; N is 0 when there is none.
 func (s *Store) Latest(ctx context.Context, person string) (Decided, []model.RuleError, error) {
-	const query = `SELECT c.errors, ` + decidedColumns + ` FROM decisions c WHERE person = $1`
+	const query = `SELECT c.errors, COALESCE(h.status, 0), ` + decidedColumns + `
+FROM decisions c LEFT JOIN holds h ON h.person = c.person AND h.application = '' WHERE c.person = $1`
 	var errors []model.RuleError
 	rows, err := s.db.Query(ctx, query, person)
 	found, err := sqldb.Collect(rows, err, func(scan func(...any) error) (d Decided, err error) {
 		var encoded []byte
-		if d, err = scanDecided(scan, &encoded); err != nil {
+		var status int64
+		if d, err = scanDecided(scan, &encoded, &status); err != nil {
 			return d, err
 		}
+		d.Held = Status(status) != NotHeld
 		errors, err = decodeErrors(encoded)
 		return d, err
 	})

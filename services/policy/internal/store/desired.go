@@ -27,7 +27,7 @@ type Desired struct {
 	Access        decide.Access
 
 	Announced bool    // to be saved: the generation is new; false: only the reasons changed
-	Decided   Decided // read: the last decision about the person, which may be newer than the generation
+	Decided   Decided // read: the last decision about the person that was released, which may be newer than the generation
 }
 
 // PutDesired writes the changed rows of these decisions. Their people must have been claimed in this transaction.
@@ -60,7 +60,13 @@ SET generation = excluded.generation, state = excluded.state, lane = excluded.la
 }
 
 const desiredColumns = `d.person, d.application, d.generation, d.state, d.lane, d.release_id, d.event_id,
-       d.correlation_id, d.decided_at, d.since, d.access, ` + decidedColumns
+       d.correlation_id, d.decided_at, d.since, d.access,
+       COALESCE(h.kept_n, c.n), COALESCE(h.kept_version, c.person_version), COALESCE(h.kept_model_seq, c.model_seq), c.accounts,
+       c.withheld_at, COALESCE(h.kept_employment, c.employment), COALESCE(h.kept_ended_at, c.ended_at),
+       COALESCE(h.kept_end_known_at, c.end_known_at)`
+
+// decidedJoin joins the last decision about each person, and what holds in its place while it is kept back.
+const decidedJoin = ` FROM desired d JOIN decisions c ON c.person = d.person LEFT JOIN holds h ON h.person = d.person AND h.application = ''`
 
 func scanDesired(scan func(...any) error) (Desired, error) {
 	var d Desired
@@ -86,7 +92,7 @@ func scanDesired(scan func(...any) error) (Desired, error) {
 func (s *Store) OfPeople(ctx context.Context, people []string) (map[string]map[string]Desired, error) {
 	found := make(map[string]map[string]Desired, len(people))
 	for chunk := range chunks(people, 1) {
-		query := `SELECT ` + desiredColumns + ` FROM desired d JOIN decisions c ON c.person = d.person WHERE d.person IN ` +
+		query := `SELECT ` + desiredColumns + decidedJoin + ` WHERE d.person IN ` +
 			sqldb.Values(1, len(chunk))
 		rows, err := s.db.Query(ctx, query, anyOf(chunk)...)
 		all, err := sqldb.Collect(rows, err, scanDesired)
@@ -108,7 +114,7 @@ func (s *Store) OfPeople(ctx context.Context, people []string) (map[string]map[s
 func (s *Store) InApplication(ctx context.Context, application string, people []string) ([]Desired, error) {
 	var found []Desired
 	for chunk := range chunks(people, 1) {
-		query := `SELECT ` + desiredColumns + ` FROM desired d JOIN decisions c ON c.person = d.person WHERE d.person IN ` +
+		query := `SELECT ` + desiredColumns + decidedJoin + ` WHERE d.person IN ` +
 			sqldb.Values(1, len(chunk)) + fmt.Sprintf(` AND d.application = $%d`, len(chunk)+1)
 		rows, err := s.db.Query(ctx, query, append(anyOf(chunk), application)...)
 		all, err := sqldb.Collect(rows, err, scanDesired)
@@ -122,7 +128,7 @@ func (s *Store) InApplication(ctx context.Context, application string, people []
 
 // Page returns what people after this one should have in an application, in order of person.
 func (s *Store) Page(ctx context.Context, application, after string, limit int) ([]Desired, error) {
-	query := `SELECT ` + desiredColumns + ` FROM desired d JOIN decisions c ON c.person = d.person
+	query := `SELECT ` + desiredColumns + decidedJoin + `
 WHERE d.application = $1 AND d.person > $2 AND d.state > 0 ORDER BY d.person LIMIT $3`
 	rows, err := s.db.Query(ctx, query, application, after, limit)
 	page, err := sqldb.Collect(rows, err, scanDesired)

@@ -1,0 +1,245 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/tenurehq/tenure/pkg/bus"
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
+	"github.com/tenurehq/tenure/services/policy/brake"
+	"github.com/tenurehq/tenure/services/policy/internal/store"
+)
+
+const (
+	hour = time.Hour
+	day  = 24 * time.Hour
+	// censusEvery is how often people are counted, and censusOld when a count is not used any more.
+	censusEvery = time.Minute
+	censusOld   = 2 * censusEvery
+)
+
+// errDoubt ends a transaction that would hold somebody: people are counted anew, and causes asked for, before it is so.
+var errDoubt = errors.New("somebody would be held")
+
+// census is how many people there are to lose access, as counted last.
+type census struct {
+	mu         sync.Mutex
+	counted    time.Time // by time.Now; zero: never
+	population brake.Population
+}
+
+// population is a recent count of people; sure: one that was begun after this call. It is read outside of transactions:
+// counting everybody while nobody may decide would be slow.
+func (s *Service) population(ctx context.Context, sure bool) (brake.Population, error) {
+	since := time.Now()
+	if !sure {
+		since = since.Add(-censusOld)
+	}
+	s.census.mu.Lock()
+	defer s.census.mu.Unlock()
+	if s.census.counted.After(since) {
+		return s.census.population, nil
+	}
+	began := time.Now()
+	standing, err := s.store.Standing(ctx, s.now().Add(-day))
+	if err != nil {
+		return brake.Population{}, err
+	}
+	people := standing[""]
+	delete(standing, "")
+	s.census.counted, s.census.population = began, brake.Population{People: people, Apps: standing}
+	return s.census.population, nil
+}
+
+// recount keeps the census young, so that no leaver waits for it.
+func (s *Service) recount(ctx context.Context) error {
+	tick := time.NewTicker(censusEvery)
+	defer tick.Stop()
+	for {
+		if _, err := s.population(ctx, true); err != nil && ctx.Err() == nil {
+			s.log.Warn("people with access not counted", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// forgetRemoved deletes what no window looks back on any more.
+func (s *Service) forgetRemoved(ctx context.Context) error {
+	return s.store.InTx(ctx, func(tx store.Tx) error {
+		if err := tx.LockBrake(ctx); err != nil {
+			return err
+		}
+		return tx.ForgetRemoved(ctx, s.now().Add(-day))
+	})
+}
+
+// judge gives a verdict on each removal by what was released in the windows before, and counts those that are released.
+// The brake must be locked: from here on nobody else counts until the transaction is over.
+func (s *Service) judge(
+	ctx context.Context, tx store.Tx, population brake.Population, removals []brake.Removal,
+) ([]brake.Verdict, error) {
+	now := s.now()
+	count, err := tx.CountRemoved(ctx, now.Add(-day))
+	if err != nil {
+		return nil, err
+	}
+	var removed map[string]store.Removed
+	if count+len(removals) <= s.cfg.Brake.PerHour.Of(population.People) { // no window can be full: the hour's limit is the least
+		people := make([]string, len(removals))
+		for i, r := range removals {
+			people[i] = r.Person
+		}
+		removed, err = tx.RemovedOf(ctx, people, now.Add(-day))
+	} else {
+		removed, err = tx.Removed(ctx, now.Add(-day))
+	}
+	if err != nil {
+		return nil, err
+	}
+	verdicts := brake.Judge(s.cfg.Brake, population, spent(removed, now), uncounted(removals, removed, now))
+	var released []store.Removed
+	for i, r := range removals {
+		if !verdicts[i].Released() || r.Corroboration != brake.Uncorroborated {
+			continue
+		}
+		apps := maps.Clone(removed[r.Person].Apps)
+		if apps == nil {
+			apps = map[string]time.Time{}
+		}
+		for _, app := range r.Apps {
+			apps[app] = now
+		}
+		released = append(released, store.Removed{Person: r.Person, At: now, Apps: apps})
+	}
+	return verdicts, tx.PutRemoved(ctx, released)
+}
+
+// spent counts the people of the windows before now.
+func spent(removed map[string]store.Removed, now time.Time) brake.Spent {
+	s := brake.Spent{Apps: map[string]int{}}
+	for _, r := range removed {
+		s.Day++
+		if r.At.After(now.Add(-hour)) {
+			s.Hour++
+		}
+		for app := range r.Apps {
+			s.Apps[app]++
+		}
+	}
+	return s
+}
+
+// uncounted says of removals in which counts their people are already.
+func uncounted(removals []brake.Removal, removed map[string]store.Removed, now time.Time) []brake.Removal {
+	all := make([]brake.Removal, len(removals))
+	for i, r := range removals {
+		if before, ok := removed[r.Person]; ok {
+			r.Counted = brake.Day
+			if before.At.After(now.Add(-hour)) {
+				r.Counted = brake.Hour
+			}
+			var apps []string
+			for _, app := range r.Apps {
+				if _, ok := before.Apps[app]; !ok {
+					apps = append(apps, app)
+				}
+			}
+			r.Apps = apps
+		}
+		all[i] = r
+	}
+	return all
+}
+
+// keep is what a transaction does about the removals of the decisions that it saves.
+type keep struct {
+	held    []store.Held
+	ended   []string // people of whom nothing is held any more
+	isHeld  map[string]bool
+	events  map[eventv1.Lane][]bus.Event
+	doubted []*decision
+}
+
+// brake judges the removals of decisions whose people were claimed in this transaction.
+func (s *Service) brake(ctx context.Context, tx store.Tx, population brake.Population, claimed []*decision) (*keep, error) {
+	k := &keep{isHeld: map[string]bool{}, events: map[eventv1.Lane][]bus.Event{}}
+	var judged []*decision
+	var removals []brake.Removal
+	for _, d := range claimed {
+		r := d.removal
+		switch {
+		case r != nil && r.corroboration == brake.Uncorroborated && r.stays:
+			k.hold(d, d.held.Status, d.held.Effects.GetLimit(), s.now())
+		case r != nil && r.corroboration == brake.Uncorroborated:
+			judged = append(judged, d)
+			removals = append(removals, brake.Removal{Person: d.Person, Apps: r.apps})
+		case d.held.Status != store.NotHeld:
+			k.end(d)
+		}
+	}
+	if len(judged)+len(k.held)+len(k.ended) == 0 {
+		return k, nil
+	}
+	if err := tx.LockBrake(ctx); err != nil {
+		return nil, err
+	}
+	verdicts, err := s.judge(ctx, tx, population, removals)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range judged {
+		switch {
+		case !verdicts[i].Released():
+			k.doubted = append(k.doubted, d)
+			k.hold(d, store.Open, verdicts[i].String(), s.now())
+		case d.held.Status != store.NotHeld:
+			k.end(d)
+		}
+	}
+	if err := tx.PutHeld(ctx, k.held); err != nil {
+		return nil, err
+	}
+	return k, tx.DropHeld(ctx, "", k.ended)
+}
+
+// hold keeps a decision back, whole.
+func (k *keep) hold(d *decision, status store.Status, limit string, now time.Time) {
+	r := d.removal
+	h := store.Held{
+		Person: d.Person, Hold: r.cause.ID(), Status: status, Digest: r.digest, OpenedAt: now, Kept: d.before,
+	}
+	if d.held.Status != store.NotHeld {
+		h.OpenedAt = d.held.OpenedAt
+	}
+	h.Effects = effectsOf(r.effects, r.cause, limit, h.OpenedAt)
+	h.Effects.TriggerEventId, h.Effects.CorrelationId = d.Trigger, d.trigger.cause.CorrelationID
+	h.Effects.KnownAt = timestamp(d.trigger.since)
+	k.held = append(k.held, h)
+	k.isHeld[d.Person] = true
+	if !r.stays {
+		k.tell(d, h.Hold, eventv1.HoldState_HOLD_STATE_OPENED)
+	}
+}
+
+// end lets go of what was held: a decision took its place.
+func (k *keep) end(d *decision) {
+	k.ended = append(k.ended, d.Person)
+	if d.removal == nil || d.removal.corroboration != brake.Approved {
+		k.tell(d, d.held.Hold, eventv1.HoldState_HOLD_STATE_ENDED)
+	}
+}
+
+func (k *keep) tell(d *decision, hold string, state eventv1.HoldState) {
+	k.events[d.lane] = append(k.events[d.lane], bus.NewEvent(bus.HoldSubject(state), &eventv1.Hold{
+		HoldId: hold, State: state, PersonId: d.Person, Decision: unsigned(d.N),
+	}, d.trigger.cause))
+}
