@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -39,10 +38,7 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 	if key := req.GetKey(); key == "" || len(key) > maxKey || strings.ContainsRune(key, 0) {
 		return nil, fault.New(fault.Invalid, "a key of 1 to %d bytes is needed", maxKey)
 	}
-	if req.GetRoster() != nil && feed == s.manual {
-		return nil, fault.New(fault.Invalid, "operators' own words are no roster")
-	}
-	if n := len(req.GetRecordsJson()); n == 0 && req.GetRoster() == nil || n > source.MaxItems {
+	if n := len(req.GetRecordsJson()); n == 0 || n > source.MaxItems {
 		return nil, fault.New(fault.Invalid, "1 to %d records can be handed in at once, not %d", source.MaxItems, n)
 	}
 	for n, record := range req.GetRecordsJson() {
@@ -55,10 +51,7 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 	if req.GetSourceTime() != nil {
 		made = req.GetSourceTime().AsTime()
 	}
-	body, err := batchBody(req.GetRecordsJson(), req.GetRoster())
-	if err != nil {
-		return nil, err
-	}
+	body := batchBody(req.GetRecordsJson())
 	read, err := feed.read(body, made)
 	var wrong *source.Error
 	switch {
@@ -66,8 +59,6 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 		return nil, fault.New(fault.Invalid, "the records are not what they must be: %s", wrong.Error())
 	case err != nil:
 		return nil, err
-	case req.GetRoster() != nil && read.whole != "":
-		return nil, fault.New(fault.Invalid, "%s", read.whole)
 	}
 	delivery := newDelivery(feed.Name, req.GetKey(), rpc.CallerFrom(ctx).Actor(), body, made, now)
 	var out outcome
@@ -75,9 +66,6 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 		if out, err = s.acceptIn(ctx, tx, delivery, read); err == nil && out.held == heldReused {
 			// Whoever is at a prompt can be told; a system that cannot is answered by keeping it for review.
 			return fault.New(fault.Exists, "the key %q was used for other records", req.GetKey())
-		}
-		if err == nil && out.held != "" && req.GetRoster() != nil {
-			return fault.New(fault.Refused, "%s", out.held)
 		}
 		return err
 	})
@@ -89,21 +77,9 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 }
 
 // batchBody puts records into the generic form's envelope.
-func batchBody(records []string, roster *peoplev1.Roster) ([]byte, error) {
+func batchBody(records []string) []byte {
 	var b bytes.Buffer
-	b.WriteString(`{"type":"` + source.TypeBatch + `","data":{`)
-	if roster != nil {
-		said, err := json.Marshal(map[string]any{
-			"id": roster.GetId(), "part": roster.GetPart(), "parts": roster.GetParts(), "total": roster.GetTotal(),
-		})
-		if err != nil {
-			return nil, fmt.Errorf("encode roster: %w", err)
-		}
-		b.WriteString(`"roster":`)
-		b.Write(said)
-		b.WriteByte(',')
-	}
-	b.WriteString(`"people":[`)
+	b.WriteString(`{"type":"` + source.TypeBatch + `","data":{"people":[`)
 	for i, record := range records {
 		if i > 0 {
 			b.WriteByte(',')
@@ -111,7 +87,7 @@ func batchBody(records []string, roster *peoplev1.Roster) ([]byte, error) {
 		b.WriteString(record)
 	}
 	b.WriteString(`]}}`)
-	return b.Bytes(), nil
+	return b.Bytes()
 }
 
 // ListDeliveries implements PeopleService.
@@ -203,9 +179,6 @@ func (s *Service) replay(ctx context.Context, tx store.Tx, d store.Delivery) ([]
 		return nil, fault.New(fault.Refused, "the body is not what the source sends now: %s", wrong.Error())
 	case err != nil:
 		return nil, err
-	}
-	if read.part != nil {
-		return s.replayPart(ctx, tx, d, read)
 	}
 	before, err := tx.Items(ctx, d.ID)
 	if err != nil {

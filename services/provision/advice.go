@@ -21,11 +21,13 @@ var byReason = map[string]string{
 		"or rename it in the application; if it is not, give the person another name. Then retry.",
 	plan.ReasonAmbiguous:   "Several accounts fit this person. Keep one in the application and remove the marker, key or name from the others; then retry.",
 	plan.ReasonOtherPerson: "The account on record carries another person's marker. Find out whose it is, correct the marker in the application, then retry.",
-	plan.ReasonNoRelease:   "Policy has not released this removal. See which hold keeps it back.",
+	plan.ReasonNoRelease: "Nobody ordered this removal, and it would be one too many: the brake keeps it back. See `tenure holds list`; once two people have released it, " +
+		"it is done within minutes, or at once with a retry.",
 	plan.ReasonUnsupported: "The application's connector cannot do this. Do it by hand in the application; the next read notices.",
 	plan.ReasonExcluded:    "An entitlement that others gave excludes the wanted one. Remove it by hand or set enforce: full.",
 	plan.ReasonFormer: "The account of an earlier employment is in the way of a new one (when_rehired: new) and can be neither deleted nor renamed by Tenure, or " +
 		"somebody may be using it. Delete, rename or disable it in the application, or set when_rehired: old; then retry.",
+	"tenure.policy_silent": "Policy does not say whether this removal, which nobody ordered, may be done. It is asked again by itself; see why it does not answer.",
 	"tenure.policy_behind": "Policy knows an older decision about this person than was announced: it was restored from an older backup, or a replica lags. " +
 		"Nothing is done until it has decided anew as often as it had before; see when its database was restored.",
 	"tenure.policy_before_lift":   "The person was cut and lifted, and policy has not decided since. Nothing is given or taken before it has; see whether policy runs.",

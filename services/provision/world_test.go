@@ -52,6 +52,9 @@ type policy struct {
 	asked   int    // how often desired access was asked for
 	away    bool   // it answers nothing
 	answer  chan struct{}
+
+	permits int                        // how often what no decision ordered may be taken away
+	wanted  []*accessv1.ReleaseRequest // what was asked for
 }
 
 // until waits until desired access was asked for so often.
@@ -100,6 +103,21 @@ func (p *policy) GetDesired(ctx context.Context, req *accessv1.GetDesiredRequest
 		}
 	}
 	return out, nil
+}
+
+// Release is asked for what no decision ordered.
+func (p *policy) Release(_ context.Context, req *accessv1.ReleaseRequest) (*accessv1.ReleaseResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = append(p.wanted, proto.CloneOf(req))
+	if len(req.GetSteps()) == 0 {
+		return &accessv1.ReleaseResponse{}, nil
+	}
+	if p.permits > 0 {
+		p.permits--
+		return &accessv1.ReleaseResponse{Release: "permission"}, nil
+	}
+	return &accessv1.ReleaseResponse{Hold: "hold-1"}, nil
 }
 
 func (p *policy) Generations(req *accessv1.GenerationsRequest, stream grpc.ServerStreamingServer[accessv1.GenerationsResponse]) error {

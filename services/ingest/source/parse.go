@@ -149,7 +149,7 @@ func generic(top []member) Envelope {
 	case e.Type == TypeChanged:
 		e.Items = [][]byte{data}
 	default:
-		e.batch(data)
+		e.Items, e.Held = batch(data)
 	}
 	return e
 }
@@ -167,7 +167,7 @@ func own(body []byte, top []member) Envelope {
 	case data.Kind() != jsontext.KindBeginObject:
 		e.Held = "data: not an object"
 	case e.Type == TypeBatch:
-		e.batch(data)
+		e.Items, e.Held = batch(data)
 	default:
 		e.Items = [][]byte{data}
 	}
@@ -191,30 +191,27 @@ func timestamp(top []member) (at time.Time, held string) {
 }
 
 // batch reads the data of a batch.
-func (e *Envelope) batch(data []byte) {
+func batch(data []byte) (items [][]byte, held string) {
 	in, _ := members(data)
 	for _, m := range in {
 		switch m.key {
-		case "people", "roster":
+		case "people":
+		case "roster":
+			return nil, "roster: not built yet"
 		default:
-			e.Held = "data: unknown key " + Key(m.key)
-			return
+			return nil, "data: unknown key " + Key(m.key)
 		}
 	}
-	part, held := roster(value(in, "roster"))
 	items, ok := elements(value(in, "people"))
 	switch {
-	case held != "":
-		e.Held = "roster: " + held
 	case !ok:
-		e.Held = "people: not an array"
-	case len(items) == 0 && (part == nil || part.Total > 0):
-		e.Held = "people: empty"
+		return nil, "people: not an array"
+	case len(items) == 0:
+		return nil, "people: empty"
 	case len(items) > MaxItems:
-		e.Held = "people: more than " + strconv.Itoa(MaxItems)
-	default:
-		e.Items, e.Roster = items, part
+		return nil, "people: more than " + strconv.Itoa(MaxItems)
 	}
+	return items, ""
 }
 
 // Key quotes a body's key for a reason that people read: not long, and nothing unprintable.

@@ -30,6 +30,7 @@ type given struct {
 		Entitlements []string          `yaml:"entitlements,omitempty,flow"`
 		Attributes   map[string]string `yaml:"attributes,omitempty,flow"`
 		NoRelease    bool              `yaml:"no_release,omitempty"`
+		Permitted    []string          `yaml:"permitted,omitempty,flow"` // entitlements that may be revoked although no decision ordered it
 		Version      uint64            `yaml:"person_version,omitempty"`
 		Decision     uint64            `yaml:"decision,omitempty"`
 		Run          uint64            `yaml:"employment,omitempty"`
@@ -150,6 +151,10 @@ func (g given) input(t *testing.T) plan.Input {
 	}
 	if g.Desired.NoRelease {
 		in.Desired.Release = ""
+	}
+	for _, e := range g.Desired.Permitted {
+		in.Desired.Permission.Release = "release-2"
+		in.Desired.Permission.Steps = append(in.Desired.Permission.Steps, plan.Step{Op: plan.Revoke, Target: e})
 	}
 	if g.UnwantedFor != "" {
 		in.Record.UnwantedSince = now.Add(-duration(t, g.UnwantedFor))

@@ -1,6 +1,9 @@
 package plan
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Input is all that a plan depends on.
 type Input struct {
@@ -21,9 +24,21 @@ type Desired struct {
 	State         State
 	Entitlements  []string
 	Attributes    map[string]string // of the account; empty values are left out
-	Release       string            // permission for steps that take something away; empty: none
+	Release       string            // permission for what decisions up to this one took away; empty: none
+	Permission    Permission        // for what no decision ordered
 	Run           uint64            // of the person's runs of employment, counted from 1
 	Stays         bool              // the person has not left: what is not wanted is not wanted for another reason
+}
+
+// Permission is for steps that take away what no decision ordered, such as what others gave.
+type Permission struct {
+	Release string // empty: there is none
+	Steps   []Step // that it is for
+}
+
+// Covers says that a step is one of those that the permission is for.
+func (p Permission) Covers(s Step) bool {
+	return p.Release != "" && slices.ContainsFunc(p.Steps, func(t Step) bool { return t.Op == s.Op && t.Target == s.Target })
 }
 
 // State is the access that is wanted or was seen.

@@ -1,7 +1,7 @@
 // Package plan works out what has to be done in one application so that one person has there what they should have.
 //
 // It is pure: what it returns follows from its input alone. It promises an order that is safe (a leaver is disabled
-// before anything else), that nothing is taken away without a release, that nothing is inferred from what an
+// before anything else), that nothing is taken away without a release for it, that nothing is inferred from what an
 // application does not say, and that whatever is needed and not planned is said in a note. It refuses to choose: an
 // account that is not surely the person's is a problem for a human, not a guess.
 package plan
@@ -20,16 +20,17 @@ type Step struct {
 
 // Plan is what is to be done, and what is not and why.
 type Plan struct {
-	Steps   []Step
-	Notes   []Note
-	Problem *Problem // set: a person has to help; the steps, if any, are still right
-	Account *Account // the one that the steps are about; nil: there is none
-	Claim   Claim    // why that account is the person's
-	Marker  string   // what that account carries or will carry
-	Former  bool     // that account is of an earlier run of employment, and has to make way
-	Retired []string // ids of such accounts that are out of the way
-	Enforce Enforce  // the level it was made for
-	Leaving bool     // goes on past errors: what is taken away does not wait for anything
+	Steps     []Step
+	Notes     []Note
+	Problem   *Problem // set: a person has to help; the steps, if any, are still right
+	Unordered []Step   // that take something away, were needed, and have no permission
+	Account   *Account // the one that the steps are about; nil: there is none
+	Claim     Claim    // why that account is the person's
+	Marker    string   // what that account carries or will carry
+	Former    bool     // that account is of an earlier run of employment, and has to make way
+	Retired   []string // ids of such accounts that are out of the way
+	Enforce   Enforce  // the level it was made for
+	Leaving   bool     // goes on past errors: what is taken away does not wait for anything
 	// Wait is set when the application may not show yet what was done: nothing that gives may be done, and nothing
 	// may be believed to be gone, before then.
 	Wait time.Time
@@ -90,7 +91,10 @@ func Make(in Input) Plan {
 	p.Leaving, p.Enforce = in.Desired.State != Enabled, in.Settings.Enforce
 	account, claim, problem := find(in)
 	for i := range former {
-		if account == nil && !p.retire(&former[i]) {
+		p.former = true
+		makesWay := account == nil && !p.retire(&former[i])
+		p.former = false
+		if makesWay {
 			p.Account, p.Claim, p.Former, p.Marker = &former[i], Marked, true, former[i].Marker
 			return p.Plan
 		}
@@ -122,7 +126,8 @@ func Make(in Input) Plan {
 
 type planner struct {
 	Plan
-	in Input
+	in     Input
+	former bool // what is planned is for an account of an earlier run of employment
 }
 
 // invisibleUntil is the end of the time in which an account that was asked for may exist without being seen.
@@ -261,19 +266,13 @@ func (p *planner) change(attributes map[string]string) {
 	p.need(Step{Op: Update, Attributes: attributes}, Add)
 }
 
-// suspend plans for a leave of absence: nobody can use the account, its grants stay. What Tenure gave and is not desired
-// any more goes, because a role may be for who is at work; what others gave waits until the person is back.
+// suspend plans for a leave of absence: nobody can use the account, its grants stay.
 func (p *planner) suspend(a *Account) {
 	if a == nil {
 		return
 	}
 	p.disable(a)
 	p.killSessions(a)
-	for _, s := range p.unwanted(a, p.in.Desired.Entitlements) {
-		if slices.Contains(p.in.Record.Gave, s.Target) {
-			p.take(s)
-		}
-	}
 }
 
 // remove plans for a person who should have nothing here.
@@ -453,13 +452,26 @@ func (p *planner) need(s Step, level Enforce) bool {
 		p.note(Note{Op: s.Op, Target: s.Target, Why: Enforced, Level: p.in.Settings.Enforce, Blocks: true})
 	case !p.supports(s.Op):
 		p.stuck(s.Op, s.Target, Problem{Code: "UNSUPPORTED", Reason: ReasonUnsupported})
-	case s.Op.Destructive() && p.in.Desired.Release == "":
+	case !p.permitted(s):
+		p.Unordered = append(p.Unordered, s)
 		p.stuck(s.Op, s.Target, Problem{Code: "PRECONDITION", Reason: ReasonNoRelease})
 	default:
 		p.Steps = append(p.Steps, s)
 		return true
 	}
 	return false
+}
+
+// permitted says that a step takes nothing away, or that there is a release for it: the one that came with the decision
+// for what decisions ordered, and else the permission.
+func (p *planner) permitted(s Step) bool {
+	return !s.Op.Destructive() || p.in.Desired.Release != "" && p.ordered(s) || p.in.Desired.Permission.Covers(s)
+}
+
+// ordered says that a decision took away what the step does: all of an account that nobody should be able to use, and of
+// any other what Tenure gave.
+func (p *planner) ordered(s Step) bool {
+	return p.former || p.in.Desired.State != Enabled || s.Op == Revoke && slices.Contains(p.in.Record.Gave, s.Target)
 }
 
 // stuck records a problem with its note; the first problem is the one that is shown.

@@ -99,7 +99,7 @@ func (p *planner) discard(a *Account) bool {
 		level = Full
 	}
 	s := p.in.Settings
-	return s.DeleteAfter > 0 && s.Enforce >= level && p.supports(Delete) && p.in.Desired.Release != "" &&
+	return s.DeleteAfter > 0 && s.Enforce >= level && p.supports(Delete) && p.permitted(Step{Op: Delete}) &&
 		p.need(Step{Op: Delete}, level)
 }
 

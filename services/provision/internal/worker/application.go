@@ -23,6 +23,8 @@ const (
 	reasonMissing    = "tenure.result_missing"
 	reasonLostReply  = "tenure.reply_lost"
 	reasonBehind     = "tenure.policy_behind"
+
+	reasonPolicySilent = "tenure.policy_silent"
 )
 
 // application is one application as its worker reaches it: every call is paced, timed, counted and watched by the

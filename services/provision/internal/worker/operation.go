@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -102,15 +103,28 @@ func (k *task) intent(steps []plan.Step, now, notAfter time.Time) (*operation, b
 	}
 	for _, s := range steps {
 		fact.Ops = append(fact.Ops, eventv1.Op(s.Op)) //nolint:gosec // the numbers are the same
-		if s.Op.Destructive() {
-			fact.Release = k.d.Release
-		}
 	}
+	fact.Release = k.releases(steps)
 	event := bus.NewEvent(bus.IntentSubject(k.cfg.Application, k.d.Person), fact, k.causedBy(k.desired.GetEventId()))
 	op.entry = k.entry(request.GetOperationId())
 	op.entry.NotAfter, op.entry.IntentAt = notAfter, now
 	op.entry.Intent, op.entry.IntentNonce, op.entry.IntentEvent = facts, nonce, event.ID
 	return op, event, nil
+}
+
+// releases are the permissions for those of the steps that take something away.
+func (k *task) releases(steps []plan.Step) string {
+	var all []string
+	for _, s := range steps {
+		release := k.d.Release
+		if k.d.Permission.Covers(s) {
+			release = k.d.Permission.Release
+		}
+		if s.Op.Destructive() && !slices.Contains(all, release) {
+			all = append(all, release)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // entry is a journal row about what is desired now.

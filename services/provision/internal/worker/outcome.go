@@ -79,7 +79,11 @@ func (k *task) end(ctx context.Context, p *connector.Problem) {
 		stuck = true
 	}
 	if stuck {
-		k.t.DueAt = now.Add(max(p.RetryAfter, jitter(k.cfg.Timing.Slow)))
+		slow := k.cfg.Timing.Slow
+		if p.Reason == plan.ReasonNoRelease { // what two people released is to be done soon
+			slow = min(slow, k.cfg.Timing.Repair)
+		}
+		k.t.DueAt = now.Add(max(p.RetryAfter, jitter(slow)))
 	}
 	k.finish(ctx, func(t *store.Target, was store.Stuckness) []bus.Event {
 		t.State, t.StuckSince, t.Removal = store.Retrying, was.Since, false

@@ -39,9 +39,13 @@ type task struct {
 	behind bool // policy knows an older generation than was announced
 	blind  bool // policy did not answer about somebody who is cut, and has announced what is not settled
 
+	hold  string // of the brake, which keeps back what no decision ordered
+	asked bool   // policy holds something that was asked for, as far as is known
+
 	hint string // an account that the application says is in the way
 
 	// What the last read showed.
+	in      plan.Input
 	plan    plan.Plan
 	account *connectorv1.Account // nil: none
 	readAt  time.Time            // zero: it could not be read
@@ -61,6 +65,7 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 	}
 	k := &task{
 		Worker: w, desired: d, t: c.Target, cut: c.Cut, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop, wasCut: !c.CutOffAt.IsZero(),
+		asked: c.Reason == plan.ReasonNoRelease,
 	}
 	if c.Cut.Stands {
 		k.desired, k.blind = underCut(d, c)
@@ -113,6 +118,7 @@ func (k *task) rounds(ctx context.Context) {
 			k.end(ctx, p)
 			return
 		}
+		k.permit(ctx)
 		steps := k.allowed()
 		var cause *connector.Problem
 		if last != nil {
@@ -206,14 +212,8 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 		return p
 	}
 	now := k.deps.Now()
-	in := plan.Input{Desired: k.d, Found: found, Record: k.t.Record, Can: k.can.can, Settings: k.cfg.Settings, Now: now}
-	k.plan = plan.Make(in)
-	if ids := exchanged(k.plan.Steps); len(ids) > 0 {
-		if groups := k.app.exclusions(ctx, k.turn, k.lane == urgent, ids, now); len(groups) > 0 {
-			in.Can.ExclusionGroup = groups
-			k.plan = plan.Make(in)
-		}
-	}
+	k.in = plan.Input{Desired: k.d, Found: found, Record: k.t.Record, Can: k.can.can, Settings: k.cfg.Settings, Now: now}
+	k.make(ctx)
 	k.readAt, k.account = now, nil
 	if k.plan.Account != nil {
 		k.account = raw[k.plan.Account.ID]
@@ -221,6 +221,17 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 	k.t.Record = k.t.Record.See(k.d, k.plan, now)
 	k.clocks(now)
 	return nil
+}
+
+// make plans by what was read.
+func (k *task) make(ctx context.Context) {
+	k.plan = plan.Make(k.in)
+	if ids := exchanged(k.plan.Steps); len(ids) > 0 {
+		if groups := k.app.exclusions(ctx, k.turn, k.lane == urgent, ids, k.in.Now); len(groups) > 0 {
+			k.in.Can.ExclusionGroup = groups
+			k.plan = plan.Make(k.in)
+		}
+	}
 }
 
 // exchanged are the entitlements of a plan that gives some and takes others: only then does their order matter.
@@ -324,7 +335,11 @@ func (k *task) rest(ctx context.Context) {
 	now := k.deps.Now()
 	switch p := k.plan; {
 	case p.Problem != nil:
-		k.end(ctx, &connector.Problem{Code: codeOf(p.Problem.Code), Reason: p.Problem.Reason, Existing: connector.AccountID(p.Problem.Account)})
+		problem := &connector.Problem{Code: codeOf(p.Problem.Code), Reason: p.Problem.Reason, Existing: connector.AccountID(p.Problem.Account)}
+		if p.Problem.Reason == plan.ReasonNoRelease && k.hold != "" {
+			problem.Message = "hold " + k.hold
+		}
+		k.end(ctx, problem)
 	case k.pendingMatters(), len(p.Steps) > 0: // what is left waits for a call that may still have effect
 		k.wait(ctx, k.t.QuietUntil)
 	case !p.Wait.IsZero():
