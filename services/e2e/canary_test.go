@@ -199,6 +199,7 @@ func TestStreamLogsAndAuditHoldNothingPersonal(t *testing.T) {
 	})
 	one.Status = "terminated"
 	hr.tell(t, "one-leaves", one)
+	tn.cli(t, "people", "cut", "2", "--reason", "Kanaricut").want(t, 0)
 	await(t, "the leaver's account to be disabled", func() (bool, string) {
 		account := w.account(t, one.Email)
 		return account.Status == "disabled", account.Status

@@ -72,6 +72,7 @@ func TestEveryCommandAnswersInJSON(t *testing.T) {
 	send := "hr joiner.json --url http://" + tn.http + " --secret-file secrets/hr"
 	arguments := map[string]string{
 		"people list": "", "people show": "1", "people timeline": "1", "people set": "1 title=Chief",
+		"people cut": "1 --reason x", "people lift": "1 --reason x",
 		"access show": "1", "access why": "1 wiki group:staff", "access who": "--app wiki",
 		"apps list": "", "apps show": "wiki", "apps plan": "wiki", "apps stuck": "", "apps retry": "wiki 1",
 		"deliveries list": "", "deliveries show": held.Delivery, "deliveries replay": held.Delivery,
@@ -128,19 +129,22 @@ func TestExitCodesTellHowACommandEnded(t *testing.T) {
 		"import files no.csv":                1,
 		"people show 1 --server 127.0.0.1:1": 1,
 		"send hr joiner.json --url http://127.0.0.1:1 --secret-file secrets/hr": 1,
-		"people":                     0,
-		"people shwo 1":              2,
-		"people set 1 title":         2,
-		"people set 1 shoesize=44":   1,
-		"model apply nowhere":        2,
-		"-o yaml people list":        2,
-		"import files nowhere.csv":   2,
-		"import nowhere model/x.csv": 2,
-		"people show nobody":         3,
-		"access show nobody":         3,
-		"apps show nowhere":          3,
-		"apps retry nowhere 1":       3,
-		"access why 1 nowhere":       3,
+		"people":                       0,
+		"people shwo 1":                2,
+		"people set 1 title":           2,
+		"people cut 1":                 2,
+		"people cut nobody --reason x": 3,
+		"people lift 1 --reason x":     4, // who was never cut
+		"people set 1 shoesize=44":     1,
+		"model apply nowhere":          2,
+		"-o yaml people list":          2,
+		"import files nowhere.csv":     2,
+		"import nowhere model/x.csv":   2,
+		"people show nobody":           3,
+		"access show nobody":           3,
+		"apps show nowhere":            3,
+		"apps retry nowhere 1":         3,
+		"access why 1 nowhere":         3,
 		"deliveries show 01a2056f-5edd-7ca9-9040-66acaaaffa85": 3,
 		"audit proof 99999999":                                 3,
 		"model apply model":                                    4, // nobody to ask
@@ -170,7 +174,7 @@ func TestExitCodesTellHowACommandEnded(t *testing.T) {
 func TestWhatIsNotBuiltYetIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for line, name := range map[string]string{
-		"holds list": "holds", "people cut 1 --reason x": "people cut", "people lift 1 --reason x": "people lift", "people merge 1 2": "people merge",
+		"holds list": "holds", "people merge 1 2": "people merge",
 		"people split 1": "people split", "apps reconcile wiki": "apps reconcile", "connector conform x --fixture y": "connector",
 	} {
 		if r := execute(t, t.TempDir(), "tenure", strings.Fields(line)...).want(t, 2); !strings.Contains(r.stderr, name+": not built yet") {

@@ -3,6 +3,8 @@ package e2e
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -200,7 +202,22 @@ func TestFiveProcessesOverNATSAndPostgreSQLGiveMoveAndTakeAccess(t *testing.T) {
 	hr.tell(t, "moves", person)
 	expect(map[string]string{"wiki": "enabled group:dept-d007 group:staff", "code": "disabled", "warehouse": "enabled role:reporting"})
 
-	// Whoever decides is away while HR says that the person leaves.
+	// Whoever decides is away while somebody orders that the person has nothing.
+	c.running["policy"].stop(t)
+	c.ada(t, "people", "cut", "10001", "--reason", "seen at the gate").want(t, 0)
+	await(t, "the cut to be carried out without policy", func() (bool, string) {
+		got := c.has(t, person.Email)
+		for _, account := range c.apps["warehouse"].accounts(t) {
+			got["warehouse"] = strings.TrimSpace(account.Status + " " + strings.Join(account.Entitlements, " "))
+		}
+		return maps.Equal(got, map[string]string{"wiki": "disabled", "code": "disabled", "warehouse": "disabled"}), fmt.Sprint(got)
+	})
+	c.launch(t, "policy")
+	c.running["policy"].awaitReady(t, c.at["policy"][2])
+	c.bob(t, "people", "lift", "10001", "--reason", "it was somebody else").want(t, 0)
+	expect(map[string]string{"wiki": "enabled group:dept-d007 group:staff", "code": "disabled", "warehouse": "enabled role:reporting"})
+
+	// And away while HR says that the person leaves.
 	c.running["policy"].stop(t)
 	person.Status = "terminated"
 	hr.tell(t, "leaves", person)

@@ -41,7 +41,7 @@ func newAccessShow(c *client) *cobra.Command {
 				return s.out.document(one("person", person), many("should_have", desired.GetApplications()),
 					many("has", has.GetTargets()), many("errors", desired.GetErrors()))
 			}
-			s.out.line("%s, %s", clean(person.GetUserName()), statusName(person.GetStatus()))
+			s.out.line("%s, %s", clean(person.GetUserName()), standing(person))
 			if err := s.out.table([]string{"APPLICATION", "SHOULD HAVE", "HAS", "STATE", "NOTE"}, accessRows(desired, has)); err != nil {
 				return err
 			}

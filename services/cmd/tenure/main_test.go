@@ -54,7 +54,9 @@ func TestWrongUseIsToldFromFailure(t *testing.T) {
 		"people list -o yaml",
 		"holds list",
 		"connector new mine --lang go",
-		"people cut 1 --reason x",
+		"people cut 1",
+		"people cut --reason x",
+		"people lift 1 --reason",
 		"apps reconcile wiki",
 		"audit proof minus-one",
 		"model check /does/not/exist",
@@ -76,8 +78,8 @@ func TestWrongUseIsToldFromFailure(t *testing.T) {
 func TestWhatIsNotBuiltYetIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for line, name := range map[string]string{
-		"holds list": "holds", "connector conform x --fixture y": "connector", "people cut 1 --reason x": "people cut",
-		"people lift 1": "people lift", "people merge 1 2": "people merge", "people split 1": "people split", "apps reconcile wiki": "apps reconcile",
+		"holds list": "holds", "connector conform x --fixture y": "connector",
+		"people merge 1 2": "people merge", "people split 1": "people split", "apps reconcile wiki": "apps reconcile",
 	} {
 		root := newRoot()
 		root.SetArgs(strings.Fields(line))

@@ -16,7 +16,7 @@ func newPeople(c *client) *cobra.Command {
 	return group("people", "Who: their state, what happened to them, and when it was known",
 		newPeopleList(c), newPeopleShow(c), newPeopleTimeline(c), newPeopleSet(c),
 		later("merge", "several employments of one person"), later("split", "several employments of one person"),
-		later("cut", "cuts"), later("lift", "cuts"),
+		newPeopleCut(c), newPeopleLift(c),
 	)
 }
 
@@ -55,7 +55,7 @@ func newPeopleList(c *client) *cobra.Command {
 			for _, p := range people {
 				r := p.GetRecord()
 				rows = append(rows, []string{
-					p.GetUserName(), r.GetGivenName() + " " + r.GetFamilyName(), statusName(p.GetStatus()),
+					p.GetUserName(), r.GetGivenName() + " " + r.GetFamilyName(), standing(p),
 					r.GetDepartment(), r.GetTitle(), externalIDs(p), p.GetId(),
 				})
 			}
@@ -106,6 +106,7 @@ func printPerson(out *printer, p *peoplev1.Person) {
 	field("name", r.GetGivenName()+" "+r.GetFamilyName())
 	field("user name", p.GetUserName())
 	field("status", statusName(p.GetStatus()))
+	field("cut", cutText(p.GetCut()))
 	field("e-mail", r.GetEmail())
 	field("department", r.GetDepartment())
 	field("title", r.GetTitle())

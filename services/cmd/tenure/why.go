@@ -71,7 +71,7 @@ func (st story) tell() {
 	if st.explained.GetWanted() {
 		verdict = "should have"
 	}
-	st.out.line("%s (%s) %s %s.", clean(st.person.GetUserName()), statusName(st.person.GetStatus()), verdict, clean(thing))
+	st.out.line("%s (%s) %s %s.", clean(st.person.GetUserName()), standing(st.person), verdict, clean(thing))
 	st.rules()
 	st.history()
 	st.calls()
@@ -85,6 +85,9 @@ func (st story) rules() {
 	}
 	if st.person.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED || st.person.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_PENDING {
 		st.out.line("  a person who is %s has nothing anywhere, whatever the roles say", statusName(st.person.GetStatus()))
+	}
+	if st.person.GetCut() != nil {
+		st.out.line("  a person who is cut has nothing anywhere, whatever HR and the roles say: %s", clean(cutText(st.person.GetCut())))
 	}
 	verdicts := st.explained.GetVerdicts()
 	sort.SliceStable(verdicts, func(i, j int) bool { return verdicts[i].GetMember() && !verdicts[j].GetMember() })
@@ -125,15 +128,18 @@ func (st story) history() {
 		st.out.line("  %s  generation %d: %s %s", when(d.GetAt()), d.GetGeneration(), wantedText(d.GetState()), clean(strings.Join(gained, " ")))
 		if h := happenings[d.GetTriggerEventId()]; h != nil {
 			l := h.GetLifecycle()
-			from := "time"
-			if l.GetDeliveryId() != "" {
-				from = "delivery " + l.GetDeliveryId()
+			from := " in time"
+			switch {
+			case l.GetDeliveryId() != "":
+				from = " in delivery " + l.GetDeliveryId()
+			case l.GetKind() == eventv1.LifecycleKind_LIFECYCLE_KIND_CUT || l.GetKind() == eventv1.LifecycleKind_LIFECYCLE_KIND_LIFT:
+				from = ""
 			}
 			what := short(l.GetKind(), "LIFECYCLE_KIND_")
 			if len(h.GetChanges()) > 0 {
 				what += " (" + changes(h.GetChanges()) + ")"
 			}
-			st.out.line("      because of %s, effective %s, said by %s in %s, event %s", clean(what), when(l.GetEffectiveAt()), l.GetActor(), from, h.GetEventId())
+			st.out.line("      because of %s, effective %s, said by %s%s, event %s", clean(what), when(l.GetEffectiveAt()), l.GetActor(), from, h.GetEventId())
 		} else if d.GetTriggerEventId() != "" {
 			st.out.line("      because of model %d: %s", d.GetModelSeq(), d.GetTriggerEventId())
 		}
