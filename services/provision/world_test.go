@@ -49,6 +49,7 @@ type policy struct {
 	seq     uint64
 	suffix  string // of every login and address
 	plain   bool   // accounts have no mail
+	name    string // what accounts call the login; default login
 	asked   int    // how often desired access was asked for
 	away    bool   // it answers nothing
 	answer  chan struct{}
@@ -177,6 +178,10 @@ func (p *policy) decide(wants ...want) []bus.Event {
 		}
 		if w.login != "" {
 			d.Account["login"] = w.login
+		}
+		if p.name != "" {
+			d.Account[p.name] = d.GetAccount()["login"]
+			delete(d.Account, "login")
 		}
 		if w.noRelease {
 			d.Release = ""
