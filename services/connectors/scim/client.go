@@ -27,7 +27,8 @@ const (
 	connectTimeout = 5 * time.Second
 )
 
-// client makes one request at a time and says what is known of each. It retries nothing.
+// client makes one request at a time and says what is known of each. It retries nothing; net/http repeats a GET whose connection,
+// kept from before, turns out to be closed.
 type client struct {
 	http        *http.Client
 	base        string // as the operator wrote it, but for a slash at its end
@@ -112,7 +113,9 @@ func (c *client) do(ctx context.Context, r request) (answer, error) {
 		return answer{}, connector.Precondition("scim.too_large", "%s: the answer is longer than %d MiB", r.where(), maxBody>>20)
 	}
 	a.body = decode(content) // of a write it is a hint only: that it was done is known by the status
-	if !r.writes() && a.ok() && a.body == nil {
+	silent := a.status == http.StatusNotFound && len(content) == 0
+	if !r.writes() && a.body == nil && (a.ok() || a.status == http.StatusNotFound) && !silent {
+		// Neither an answer nor evidence that there is nobody: a page for people, of a proxy or under another URL.
 		return answer{}, connector.Precondition("scim.no_json", "%s: status %d with something that is no JSON object: does url name a SCIM 2.0 service?",
 			r.where(), a.status).Instance()
 	}
@@ -163,15 +166,14 @@ func lost(ctx context.Context, r request, err error, connected bool) error {
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 		err = wrapped.Err // without the URL
 	}
-	switch {
-	case r.writes() && connected:
+	if r.writes() && connected {
 		return connector.Unknown("scim.connection", "%s: no answer: %v", r.where(), err)
-	case ctx.Err() != nil:
-		p := connector.Unavailable("scim.timeout", "%s: the application did not answer in time; nothing was done", r.where())
-		p.Scope = 0 // one slow request is not the whole application
-		return p
 	}
-	return connector.Unavailable("scim.connection", "%s: %v; nothing was done", r.where(), err)
+	p := connector.Unavailable("scim.connection", "%s: %v; nothing was done", r.where(), err)
+	if connected || ctx.Err() != nil {
+		p.Scope = 0 // one lost or slow answer is not the whole application
+	}
+	return p
 }
 
 // user is the path of a user.

@@ -351,18 +351,33 @@ func TestWhatIsNoSCIMServiceIsSaid(t *testing.T) {
 	elsewhere := make(chan string, 10)
 	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { elsewhere <- r.Header.Get("Authorization") }))
 	t.Cleanup(other.Close)
-	for want, quirks := range map[string]scimtest.Quirks{
-		"PRECONDITION scim.no_json": {AnswersHTML: true},
-		"PRECONDITION http.307":     {RedirectTo: other.URL},
+	for _, c := range []struct {
+		want   string
+		quirks scimtest.Quirks
+	}{
+		{"PRECONDITION scim.no_json", scimtest.Quirks{AnswersHTML: http.StatusOK}},
+		{"PRECONDITION scim.no_json", scimtest.Quirks{AnswersHTML: http.StatusNotFound}},
+		{"TARGET_UNAVAILABLE http.502", scimtest.Quirks{AnswersHTML: http.StatusBadGateway}},
+		{"PRECONDITION http.307", scimtest.Quirks{RedirectTo: other.URL}},
 	} {
-		_, client := odd(t, quirks, scim.Config{})
-		if problems, _ := check(t, client); len(problems) != 1 || problems[0] != want {
-			t.Errorf("Check says %v, want %s", problems, want)
+		_, client := odd(t, c.quirks, scim.Config{})
+		if problems, _ := check(t, client); len(problems) != 1 || problems[0] != c.want {
+			t.Errorf("Check says %v, want %s", problems, c.want)
+		}
+		for _, req := range []*connectorv1.ReadRequest{byID("u1"), byName("ann"), byMarker("p:ann"), byEntitlement("group:staff")} {
+			if p := unreadable(t, client, req); p.GetScope() != connectorv1.Scope_SCOPE_INSTANCE {
+				t.Errorf("%s: %v reads as %v", c.want, req, p)
+			}
 		}
 		got := apply(t, client, "", "p:ann", named("ann"))
 		if outcomesOf(got) != "F" {
-			t.Errorf("%s: %v", want, got.GetResults())
+			t.Errorf("%s: %v", c.want, got.GetResults())
 		}
+	}
+	o := scimtest.StartOdd(t, scimtest.Quirks{})
+	misplaced := open(t, scim.Config{URL: o.URL() + "/v2", TokenFile: tokenFile(t, o.Token())})
+	if problems, _ := check(t, misplaced); len(problems) != 1 || problems[0] != "PRECONDITION scim.no_users" {
+		t.Errorf("of a path where nothing is it says %v", problems)
 	}
 	if len(elsewhere) > 0 {
 		t.Errorf("a redirect was followed to another host, with %q", <-elsewhere)

@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -97,6 +98,15 @@ func (a *Application) Check(ctx context.Context) (connector.Identity, error) {
 		return connector.Identity{}, fmt.Errorf("url: not a URL")
 	}
 	out := connector.Identity{Target: "scim:" + strings.ToLower(u.Host) + strings.TrimSuffix(u.Path, "/"), Product: "SCIM 2.0"}
+	got, err := a.client.get(ctx, users, url.Values{"count": {"1"}})
+	switch {
+	case err != nil:
+		return connector.Identity{}, err
+	case got.status == http.StatusNotFound: // a search may answer so, a list may not
+		return connector.Identity{}, connector.Precondition("scim.no_users", "GET %s: 404: does url name a SCIM 2.0 service?", users).Instance()
+	case !got.ok():
+		return connector.Identity{}, got.problem()
+	}
 	nobody := "tenure-check-" + rand.Text()
 	for _, probe := range []struct{ path, attribute string }{
 		{users, attrUserName}, {users, attrExternalID}, {groups, attrDisplayName}, {groups, attrMember},

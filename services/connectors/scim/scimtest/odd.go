@@ -41,8 +41,8 @@ type Quirks struct {
 	ContentType      string // anything else is 415
 	RetryAfter       string // what a 429 says
 	RedirectTo       string // everything leads there
-	AnswersHTML      bool
-	OddSpelling      bool // names of attributes in another case, and null for what is absent
+	AnswersHTML      int    // a page for people, with this status
+	OddSpelling      bool   // names of attributes in another case, and null for what is absent
 	NoUserAgentIs403 bool
 }
 
@@ -185,7 +185,8 @@ func (o *Odd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", q.RetryAfter)
 		w.WriteHeader(http.StatusTooManyRequests)
 		return
-	case q.AnswersHTML:
+	case q.AnswersHTML != 0:
+		w.WriteHeader(q.AnswersHTML)
 		fmt.Fprint(w, "<html>Please log in</html>")
 		return
 	case writes && o.refused > 0:
