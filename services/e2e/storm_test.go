@@ -34,7 +34,7 @@ func TestTheEndIsTheSame(t *testing.T) {
 	t.Parallel()
 	c := readCompany(t)
 	seed := uint64(time.Now().UnixNano())
-	for name, way := range map[string]func(*testing.T, *storm){
+	for name, way := range map[string]func(*storm, *testing.T){
 		"in order of date":                        (*storm).inOrder,
 		"shuffled, each delivery twice":           (*storm).shuffled,
 		"killed nine times":                       (*storm).killed,
@@ -47,7 +47,7 @@ func TestTheEndIsTheSame(t *testing.T) {
 			t.Logf("the seed is %d", seed)
 			s := &storm{company: c, random: rand.New(rand.NewPCG(seed, 1)), order: c.posted(c.postings)} // a storm that can be had again
 			s.mix = newMix(t)
-			way(t, s)
+			way(s, t)
 			s.check(t)
 		})
 	}
