@@ -30,6 +30,7 @@ type reading struct {
 	held  []store.HeldItem
 	whole string // why the whole delivery is kept for review; empty: it is not
 	batch bool   // it is answered per item
+	part  *part  // nil: not a part of a roster
 }
 
 // read takes a body apart. An error is a *source.Error: the body is refused. sent stands where the body does not say
@@ -47,6 +48,9 @@ func (f *feed) read(body []byte, sent time.Time) (reading, error) {
 	made := envelope.Timestamp
 	if made.IsZero() {
 		made = sent
+	}
+	if envelope.Roster != nil {
+		r.part = newPart(envelope, made)
 	}
 	event := mapping.Event{Type: envelope.Type, Timestamp: made}
 	for n, item := range envelope.Items {
@@ -115,6 +119,9 @@ func (s *Service) acceptIn(ctx context.Context, tx store.Tx, d store.Delivery, r
 		if err != nil {
 			return outcome{}, err
 		}
+		if prior.ID != "" && r.part != nil && prior.Held == "" {
+			return outcome{id: prior.ID, items: r.results(), duplicate: true, itemsHeld: prior.ItemsHeld}, nil
+		}
 		if prior.ID != "" {
 			return recall(ctx, tx, prior)
 		}
@@ -132,6 +139,9 @@ func (s *Service) acceptIn(ctx context.Context, tx store.Tx, d store.Delivery, r
 		}
 	}
 	cause := bus.Cause{CorrelationID: d.ID, TraceParent: telemetry.TraceParent(ctx)}
+	if r.part != nil && d.Held == "" {
+		return s.keep(ctx, tx, d, r, cause)
+	}
 	if err := s.hold(ctx, tx, d, r.held, cause); err != nil {
 		return outcome{}, err
 	}

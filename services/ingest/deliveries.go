@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -38,7 +39,10 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 	if key := req.GetKey(); key == "" || len(key) > maxKey || strings.ContainsRune(key, 0) {
 		return nil, fault.New(fault.Invalid, "a key of 1 to %d bytes is needed", maxKey)
 	}
-	if n := len(req.GetRecordsJson()); n == 0 || n > source.MaxItems {
+	if req.GetRoster() != nil && feed == s.manual {
+		return nil, fault.New(fault.Invalid, "operators' own words are no roster")
+	}
+	if n := len(req.GetRecordsJson()); n == 0 && req.GetRoster() == nil || n > source.MaxItems {
 		return nil, fault.New(fault.Invalid, "1 to %d records can be handed in at once, not %d", source.MaxItems, n)
 	}
 	for n, record := range req.GetRecordsJson() {
@@ -51,7 +55,10 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 	if req.GetSourceTime() != nil {
 		made = req.GetSourceTime().AsTime()
 	}
-	body := batchBody(req.GetRecordsJson())
+	body, err := batchBody(req.GetRecordsJson(), req.GetRoster())
+	if err != nil {
+		return nil, err
+	}
 	read, err := feed.read(body, made)
 	var wrong *source.Error
 	switch {
@@ -59,6 +66,8 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 		return nil, fault.New(fault.Invalid, "the records are not what they must be: %s", wrong.Error())
 	case err != nil:
 		return nil, err
+	case req.GetRoster() != nil && read.whole != "":
+		return nil, fault.New(fault.Invalid, "%s", read.whole)
 	}
 	delivery := newDelivery(feed.Name, req.GetKey(), rpc.CallerFrom(ctx).Actor(), body, made, now)
 	var out outcome
@@ -66,6 +75,9 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 		if out, err = s.acceptIn(ctx, tx, delivery, read); err == nil && out.held == heldReused {
 			// Whoever is at a prompt can be told; a system that cannot is answered by keeping it for review.
 			return fault.New(fault.Exists, "the key %q was used for other records", req.GetKey())
+		}
+		if err == nil && out.held != "" && req.GetRoster() != nil {
+			return fault.New(fault.Refused, "%s", out.held)
 		}
 		return err
 	})
@@ -77,9 +89,21 @@ func (s *Service) Submit(ctx context.Context, req *peoplev1.SubmitRequest) (*peo
 }
 
 // batchBody puts records into the generic form's envelope.
-func batchBody(records []string) []byte {
+func batchBody(records []string, roster *peoplev1.Roster) ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteString(`{"type":"` + source.TypeBatch + `","data":{"people":[`)
+	b.WriteString(`{"type":"` + source.TypeBatch + `","data":{`)
+	if roster != nil {
+		said, err := json.Marshal(map[string]any{
+			"id": roster.GetId(), "part": roster.GetPart(), "parts": roster.GetParts(), "total": roster.GetTotal(),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("encode roster: %w", err)
+		}
+		b.WriteString(`"roster":`)
+		b.Write(said)
+		b.WriteByte(',')
+	}
+	b.WriteString(`"people":[`)
 	for i, record := range records {
 		if i > 0 {
 			b.WriteByte(',')
@@ -87,7 +111,7 @@ func batchBody(records []string) []byte {
 		b.WriteString(record)
 	}
 	b.WriteString(`]}}`)
-	return b.Bytes()
+	return b.Bytes(), nil
 }
 
 // ListDeliveries implements PeopleService.
@@ -179,6 +203,9 @@ func (s *Service) replay(ctx context.Context, tx store.Tx, d store.Delivery) ([]
 		return nil, fault.New(fault.Refused, "the body is not what the source sends now: %s", wrong.Error())
 	case err != nil:
 		return nil, err
+	}
+	if read.part != nil {
+		return s.replayPart(ctx, tx, d, read)
 	}
 	before, err := tx.Items(ctx, d.ID)
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/tenurehq/tenure/services/ingest/cut"
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 	"github.com/tenurehq/tenure/services/ingest/mapping"
+	"github.com/tenurehq/tenure/services/ingest/roster"
 	"github.com/tenurehq/tenure/services/ingest/source"
 	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
 	"github.com/tenurehq/tenure/services/ingest/username"
@@ -58,6 +59,7 @@ type Source struct {
 	Zone         *time.Location         // for dates of people without a zone; nil: UTC
 	RawRetention time.Duration          // how long bodies and headers are kept; 0: 30 days
 	Mapping      *mapping.Mapping       // nil: the generic form
+	Contract     *roster.Contract       // of its rosters; nil: roster.Default
 }
 
 // Config is the operator's part.
@@ -111,6 +113,9 @@ func (s Source) validate() error {
 		}
 		if s.Kind == KindManual && s.Mapping != nil {
 			return fmt.Errorf("source %s: kind %s takes no mapping", s.Name, s.Kind)
+		}
+		if s.Kind == KindManual && s.Contract != nil {
+			return fmt.Errorf("source %s: kind %s has no rosters", s.Name, s.Kind)
 		}
 	case KindBambooHR, KindHiBob:
 		switch {
@@ -168,14 +173,16 @@ type Service struct {
 	metrics  *metrics
 	unproven chan struct{} // one element for each body whose sender is not known yet
 	wake     chan struct{} // holds one element when something became due earlier
+	whole    chan struct{} // holds one element when all parts of a roster are in
 	readers  []*backReader // of the sources that are read back
 }
 
 // feed is a source made ready.
 type feed struct {
 	Source
-	form    source.Form
-	mapping *mapping.Mapping
+	form     source.Form
+	mapping  *mapping.Mapping
+	contract roster.Contract
 }
 
 // New makes the service. Nothing runs until Run.
@@ -209,9 +216,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		now:      func() time.Time { return deps.Now().UTC().Truncate(time.Microsecond) },
 		unproven: make(chan struct{}, maxUnproven),
 		wake:     make(chan struct{}, 1),
+		whole:    make(chan struct{}, 1),
 	}
 	for _, src := range cfg.Sources {
-		f := &feed{Source: src, form: source.Own, mapping: src.Mapping}
+		f := &feed{Source: src, form: source.Own, mapping: src.Mapping, contract: roster.Default()}
+		if src.Contract != nil {
+			f.contract = *src.Contract
+		}
 		if src.Mapping == nil {
 			f.form, f.mapping = source.Generic, mapping.Generic(src.Zone)
 		}
@@ -241,10 +252,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 // Outbox is the service's, whose figures who owns the registry may register.
 func (s *Service) Outbox() *outbox.Outbox { return s.outbox }
 
-// Run does what goes on by itself: events to the bus, what becomes due, reading back, and forgetting raw bodies. Requests are
-// answered whether it runs or not.
+// Run does what goes on by itself: events to the bus, what becomes due, rosters, reading back, and forgetting raw bodies.
+// Requests are answered whether it runs or not.
 func (s *Service) Run(ctx context.Context) error {
-	tasks := []run.Task{s.outbox.Relay, s.timers, s.retention}
+	tasks := []run.Task{s.outbox.Relay, s.timers, s.judgeRosters, s.retention}
 	for _, r := range s.readers {
 		tasks = append(tasks, func(ctx context.Context) error { return s.readBack(ctx, r) })
 	}

@@ -36,11 +36,14 @@ type metrics struct {
 	readbacksDue   *prometheus.GaugeVec
 	oldestReadback *prometheus.GaugeVec
 
+	rosters *rosterFigures
+
 	nextDue atomic.Int64 // microseconds; 0: nothing is waiting for its time, or another replica watches
 }
 
 func newMetrics(registry prometheus.Registerer, now func() time.Time) (*metrics, error) {
 	m := &metrics{
+		rosters: newRosterFigures(),
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tenure_ingest_deliveries_total", Help: "Deliveries by source and what became of them.",
 		}, []string{"source", "result"}),
@@ -76,7 +79,8 @@ func newMetrics(registry prometheus.Registerer, now func() time.Time) (*metrics,
 		}
 		return max(0, now().Sub(sqldb.Time(due)).Seconds())
 	})
-	for _, c := range []prometheus.Collector{m.deliveries, m.refused, m.held, m.lifecycle, m.readbacks, m.readbacksDue, m.oldestReadback, oldest} {
+	collectors := []prometheus.Collector{m.deliveries, m.refused, m.held, m.lifecycle, m.readbacks, m.readbacksDue, m.oldestReadback, oldest}
+	for _, c := range append(collectors, m.rosters.collectors()...) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register figures: %w", err)
 		}

@@ -39,12 +39,30 @@ func stateToProto(s decide.State) eventv1.AccessState {
 	return eventv1.AccessState_ACCESS_STATE_NONE
 }
 
-// personOf is a person as rules see them.
+// personOf is a person as rules see them: by the employment that counts most.
 func personOf(p *peoplev1.Person) *model.Person {
-	r := p.GetRecord()
+	return employmentAs(p, p.GetStatus(), p.GetRecord())
+}
+
+// othersOf are a person's further employments that run, as rules see them. A person who has no access by any of them has
+// no others.
+func othersOf(p *peoplev1.Person) []*model.Person {
+	if len(p.GetEmployments()) < 2 {
+		return nil
+	}
+	var others []*model.Person
+	for _, e := range p.GetEmployments()[1:] {
+		if runs(e.GetStatus()) {
+			others = append(others, employmentAs(p, e.GetStatus(), e.GetRecord()))
+		}
+	}
+	return others
+}
+
+func employmentAs(p *peoplev1.Person, status peoplev1.PersonStatus, r *peoplev1.Record) *model.Person {
 	return &model.Person{
 		ExternalID:        r.GetExternalId(),
-		Status:            statusOf(p.GetStatus()),
+		Status:            statusOf(status),
 		GivenName:         r.GetGivenName(),
 		FamilyName:        r.GetFamilyName(),
 		Email:             r.GetEmail(),

@@ -282,15 +282,15 @@ func decideFor(rules decide.Rules, p *peoplev1.Person, standing map[string]decid
 	if p.GetCut() != nil {
 		return decide.Decision{}
 	}
-	return decide.Decide(rules, personOf(p), standing)
+	return decide.Decide(rules, personOf(p), standing, othersOf(p)...)
 }
 
-// laneOf puts leavers and who is cut before everybody else.
+// laneOf puts whoever may have nothing, also who is cut, before everybody else.
 func laneOf(p *peoplev1.Person) eventv1.Lane {
-	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED || p.GetCut() != nil {
-		return eventv1.Lane_LANE_URGENT
+	if employed(p) {
+		return eventv1.Lane_LANE_NORMAL
 	}
-	return eventv1.Lane_LANE_NORMAL
+	return eventv1.Lane_LANE_URGENT
 }
 
 func sameReasons(a, b []decide.Reason) bool {

@@ -29,10 +29,14 @@ func employmentOf(before store.Employment, p *peoplev1.Person, since time.Time) 
 	return after
 }
 
-func employed(p *peoplev1.Person) bool {
-	switch p.GetStatus() {
+// employed tells whether a person may have any access.
+func employed(p *peoplev1.Person) bool { return runs(p.GetStatus()) && p.GetCut() == nil }
+
+// runs tells whether an employment of this status has begun and has not ended.
+func runs(status peoplev1.PersonStatus) bool {
+	switch status {
 	case peoplev1.PersonStatus_PERSON_STATUS_ACTIVE, peoplev1.PersonStatus_PERSON_STATUS_ON_LEAVE:
-		return p.GetCut() == nil
+		return true
 	case peoplev1.PersonStatus_PERSON_STATUS_PENDING, peoplev1.PersonStatus_PERSON_STATUS_TERMINATED,
 		peoplev1.PersonStatus_PERSON_STATUS_UNSPECIFIED:
 	}

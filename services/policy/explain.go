@@ -50,7 +50,7 @@ func (s *Service) Explain(ctx context.Context, request *accessv1.ExplainRequest)
 	}
 	response.Wanted = desired.State != decide.None &&
 		(ref.Entitlement == "" || slices.Contains(desired.Entitlements, ref.Entitlement))
-	response.Verdicts = verdicts(rules.Model, personOf(person), ref, desired)
+	response.Verdicts = verdicts(rules.Model, append(othersOf(person), personOf(person)), ref, desired)
 	return response, nil
 }
 
@@ -59,9 +59,9 @@ func errNoModel() error {
 }
 
 // verdicts tells of a role that errs whether what it gave before is kept.
-func verdicts(m *model.Model, person *model.Person, ref model.Ref, desired decide.Access) []*accessv1.RoleVerdict {
+func verdicts(m *model.Model, employments []*model.Person, ref model.Ref, desired decide.Access) []*accessv1.RoleVerdict {
 	var all []*accessv1.RoleVerdict
-	for _, v := range m.Explain(person, ref) {
+	for _, v := range explained(m, employments, ref) {
 		reason := decide.Reason{Entitlement: v.Entitlement, Role: v.Role, Bindings: v.Bindings}
 		verdict := &accessv1.RoleVerdict{Member: v.Member, Failed: v.Failed}
 		if v.Error != nil {
@@ -74,6 +74,29 @@ func verdicts(m *model.Model, person *model.Person, ref model.Ref, desired decid
 		all = append(all, verdict)
 	}
 	return all
+}
+
+// explained is what each role says of a person: of the employment that it gives something for, if there is one, else of
+// the last, which counts most.
+func explained(m *model.Model, employments []*model.Person, ref model.Ref) []model.Verdict {
+	last := len(employments) - 1
+	verdicts := m.Explain(employments[last], ref)
+	for _, e := range employments[:last] {
+		for _, v := range m.Explain(e, ref) {
+			if !v.Member {
+				continue
+			}
+			same := func(w model.Verdict) bool {
+				return w.Role == v.Role && (!w.Member || slices.Equal(w.Bindings, v.Bindings))
+			}
+			if i := slices.IndexFunc(verdicts, same); i < 0 {
+				verdicts = append(verdicts, v)
+			} else if !verdicts[i].Member {
+				verdicts[i] = v
+			}
+		}
+	}
+	return verdicts
 }
 
 // decisionsAbout returns the decisions that touched the account or the entitlement, newest first.

@@ -149,7 +149,7 @@ func generic(top []member) Envelope {
 	case e.Type == TypeChanged:
 		e.Items = [][]byte{data}
 	default:
-		e.Items, e.Held = batch(data)
+		e.batch(data)
 	}
 	return e
 }
@@ -167,7 +167,7 @@ func own(body []byte, top []member) Envelope {
 	case data.Kind() != jsontext.KindBeginObject:
 		e.Held = "data: not an object"
 	case e.Type == TypeBatch:
-		e.Items, e.Held = batch(data)
+		e.batch(data)
 	default:
 		e.Items = [][]byte{data}
 	}
@@ -191,27 +191,30 @@ func timestamp(top []member) (at time.Time, held string) {
 }
 
 // batch reads the data of a batch.
-func batch(data []byte) (items [][]byte, held string) {
+func (e *Envelope) batch(data []byte) {
 	in, _ := members(data)
 	for _, m := range in {
 		switch m.key {
-		case "people":
-		case "roster":
-			return nil, "roster: not built yet"
+		case "people", "roster":
 		default:
-			return nil, "data: unknown key " + Key(m.key)
+			e.Held = "data: unknown key " + Key(m.key)
+			return
 		}
 	}
+	part, held := roster(value(in, "roster"))
 	items, ok := elements(value(in, "people"))
 	switch {
+	case held != "":
+		e.Held = "roster: " + held
 	case !ok:
-		return nil, "people: not an array"
-	case len(items) == 0:
-		return nil, "people: empty"
+		e.Held = "people: not an array"
+	case len(items) == 0 && (part == nil || part.Total > 0):
+		e.Held = "people: empty"
 	case len(items) > MaxItems:
-		return nil, "people: more than " + strconv.Itoa(MaxItems)
+		e.Held = "people: more than " + strconv.Itoa(MaxItems)
+	default:
+		e.Items, e.Roster = items, part
 	}
-	return items, ""
 }
 
 // Key quotes a body's key for a reason that people read: not long, and nothing unprintable.

@@ -68,12 +68,46 @@ func TestWhatCannotBeUnderstoodIsHeldWithTheKey(t *testing.T) {
 		{"a batch without people", `{"type":"person.batch","data":{}}`, "people: not an array"},
 		{"a batch of nobody", `{"type":"person.batch","data":{"people":[]}}`, "people: empty"},
 		{"a batch of too many", many, "people: more than 1000"},
-		{"a roster", `{"type":"person.batch","data":{"people":[{}],"roster":{"id":"r"}}}`, "roster: not built yet"},
+		{"a roster that is none", `{"type":"person.batch","data":{"people":[{}],"roster":"r"}}`, "roster: not an object"},
+		{"a roster without an id", aRoster(`{"part":1,"parts":1,"total":1}`), "roster: id: not a text of 1 to 200 printable bytes"},
+		{"a roster with a line feed in its id", aRoster(`{"id":"a\nb","part":1,"parts":1,"total":1}`), "roster: id: not a text of 1 to 200 printable bytes"},
+		{"a roster without parts", aRoster(`{"id":"r","part":1,"total":1}`), "roster: parts: not a whole number from 1 to 10000"},
+		{"part nought", aRoster(`{"id":"r","part":0,"parts":1,"total":1}`), "roster: part: not a whole number from 1 to 10000"},
+		{"half a part", aRoster(`{"id":"r","part":1.5,"parts":2,"total":1}`), "roster: part: not a whole number from 1 to 10000"},
+		{"a part in words", aRoster(`{"id":"r","part":"1","parts":1,"total":1}`), "roster: part: not a whole number from 1 to 10000"},
+		{"more parts than there are", aRoster(`{"id":"r","part":3,"parts":2,"total":1}`), "roster: part: greater than parts"},
+		{"less than nobody", aRoster(`{"id":"r","part":1,"parts":1,"total":-1}`), "roster: total: not a whole number from 0 to 10000000"},
+		{"an unknown key in a roster", aRoster(`{"id":"r","part":1,"parts":1,"total":1,"of":1}`), `roster: unknown key "of"`},
+		{"a part without people of a roster that has some", `{"type":"person.batch","data":{"people":[],"roster":{"id":"r","part":1,"parts":1,"total":1}}}`, "people: empty"},
 		{"an unknown key in a batch", `{"type":"person.batch","data":{"people":[{}],"page":1}}`, `data: unknown key "page"`},
 	} {
 		e, err := source.Parse([]byte(c.body), source.Generic)
 		if err != nil || e.Held != c.held || len(e.Items) > 0 {
 			t.Errorf("%s: held %q (%v, %d items), want %q", c.what, e.Held, err, len(e.Items), c.held)
+		}
+	}
+}
+
+// aRoster is a batch of one record with this said of its roster.
+func aRoster(said string) string {
+	return `{"type":"person.batch","data":{"people":[{}],"roster":` + said + `}}`
+}
+
+func TestAPartOfARosterIsReadWithWhatItIsPartOf(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]*source.Roster{
+		aRoster(`{"id":"2026-11-22","part":2,"parts":3,"total":2001}`): {ID: "2026-11-22", Part: 2, Parts: 3, Total: 2001},
+		aRoster(`null`): nil,
+		`{"type":"person.batch","data":{"people":[],"roster":{"id":"r","part":1,"parts":1,"total":0}}}`: {ID: "r", Part: 1, Parts: 1},
+	} {
+		for _, form := range []source.Form{source.Generic, source.Own} {
+			e, err := source.Parse([]byte(body), form)
+			if err != nil || e.Held != "" {
+				t.Errorf("%s: held %q (%v)", body, e.Held, err)
+			}
+			if diff := cmp.Diff(want, e.Roster); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", body, diff)
+			}
 		}
 	}
 }

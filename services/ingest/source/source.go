@@ -11,6 +11,8 @@ const (
 	MaxBody = 1 << 20
 	// MaxItems is the greatest number of people in one delivery.
 	MaxItems = 1000
+	// MaxParts is the greatest number of deliveries in one roster.
+	MaxParts = 10_000
 )
 
 // The types of the generic form.
@@ -36,8 +38,17 @@ type Envelope struct {
 	// Timestamp is when the source made the record; zero when it did not say: then the signed timestamp of the request stands.
 	Timestamp time.Time
 	Items     [][]byte // JSON objects, one person each
+	Roster    *Roster  // nil: the items are not a part of everybody the source knows
 	// Held is why the whole delivery cannot be understood; empty: it can. It names keys and holds no value.
 	Held string
+}
+
+// Roster says which part of which list of everybody a delivery is.
+type Roster struct {
+	ID    string // the source's identity of the whole
+	Part  int    // from 1
+	Parts int
+	Total int // records in all parts
 }
 
 // Error says where a body is not what it must be. The answer to it is a refusal (400).

@@ -32,6 +32,17 @@ type Reason struct {
 	Standing    bool     // the rule erred this time; kept because it was granted before
 }
 
+// compare orders reasons by entitlement, role and bindings.
+func (r Reason) compare(other Reason) int {
+	if c := strings.Compare(r.Entitlement, other.Entitlement); c != 0 {
+		return c
+	}
+	if c := strings.Compare(r.Role, other.Role); c != 0 {
+		return c
+	}
+	return slices.Compare(r.Bindings, other.Bindings)
+}
+
 // Access is what a person should have in one application. The zero Access is nothing.
 type Access struct {
 	State        State
@@ -57,26 +68,27 @@ type Decision struct {
 	Errors []model.RuleError // what could not be decided; an account's attribute has no role
 }
 
-// Decide works out what a person should have. Standing is what was decided last, by application.
-func Decide(rules Rules, person *model.Person, standing map[string]Access) Decision {
+// Decide works out what a person should have. Standing is what was decided last, by application. Person is who they are by
+// the employment that counts most, whose attributes their accounts have; others are their further employments. Access is
+// the union over those that are active, and where none of these gives anything over those on leave: what rests there
+// stays, and is not used under another employment.
+func Decide(rules Rules, person *model.Person, standing map[string]Access, others ...*model.Person) Decision {
 	decision := Decision{Access: map[string]Access{}}
-	state := stateOf(person)
-	if state == None {
-		return decision // whatever the rules say, and whether or not they err
+	wants := map[string]want{}
+	decision.Errors = addWants(wants, rules.Model, person, standing)
+	for _, other := range others {
+		for _, e := range addWants(wants, rules.Model, other, standing) {
+			if !slices.Contains(decision.Errors, e) {
+				decision.Errors = append(decision.Errors, e)
+			}
+		}
 	}
-	grants, errs := rules.Model.Evaluate(person)
-	decision.Errors = errs
-	reasons := map[string][]Reason{}
-	for _, g := range grants {
-		reasons[g.Application] = append(reasons[g.Application], Reason{
-			Entitlement: g.Entitlement, Role: g.Role, Bindings: g.Bindings,
-		})
-	}
-	if len(errs) > 0 {
-		keepStanding(rules.Model, errs, standing, reasons)
+	if len(wants) == 0 {
+		return decision
 	}
 	for _, app := range rules.Accounts.Applications() {
-		if len(reasons[app]) == 0 {
+		w := wants[app]
+		if len(w.reasons) == 0 {
 			continue
 		}
 		account, errs := accountOf(rules.Accounts, app, person, standing[app])
@@ -84,9 +96,41 @@ func Decide(rules Rules, person *model.Person, standing map[string]Access) Decis
 		if len(errs) > 0 && standing[app].State == None {
 			continue // an account made without one of its attributes could be somebody else's
 		}
-		decision.Access[app] = access(state, reasons[app], account)
+		decision.Access[app] = access(w.state, w.reasons, account)
 	}
 	return decision
+}
+
+// want is what employments give in one application: those of the greatest state alone.
+type want struct {
+	state   State
+	reasons []Reason
+}
+
+// addWants adds what one employment gives, and returns what could not be decided about it.
+func addWants(wants map[string]want, m *model.Model, employment *model.Person, standing map[string]Access) []model.RuleError {
+	state := stateOf(employment)
+	if state == None {
+		return nil // whatever the rules say, and whether or not they err
+	}
+	grants, errs := m.Evaluate(employment)
+	add := func(app string, r Reason) {
+		w := wants[app]
+		switch {
+		case state > w.state:
+			w = want{state: state, reasons: []Reason{r}}
+		case state == w.state:
+			w.reasons = append(w.reasons, r)
+		}
+		wants[app] = w
+	}
+	for _, g := range grants {
+		add(g.Application, Reason{Entitlement: g.Entitlement, Role: g.Role, Bindings: g.Bindings})
+	}
+	if len(errs) > 0 {
+		keepStanding(m, errs, standing, add)
+	}
+	return errs
 }
 
 func stateOf(person *model.Person) State {
@@ -100,7 +144,7 @@ func stateOf(person *model.Person) State {
 }
 
 // keepStanding adds what the roles that erred gave before, as far as the model still lets them give it.
-func keepStanding(m *model.Model, errs []model.RuleError, standing map[string]Access, reasons map[string][]Reason) {
+func keepStanding(m *model.Model, errs []model.RuleError, standing map[string]Access, add func(app string, r Reason)) {
 	erred := make(map[string]bool, len(errs))
 	for _, e := range errs {
 		erred[e.Role] = true
@@ -111,7 +155,7 @@ func keepStanding(m *model.Model, errs []model.RuleError, standing map[string]Ac
 				continue
 			}
 			r.Standing = true
-			reasons[app] = append(reasons[app], r)
+			add(app, r)
 		}
 	}
 }
@@ -136,14 +180,16 @@ func accountOf(
 
 func access(state State, reasons []Reason, account map[string]string) Access {
 	slices.SortFunc(reasons, func(a, b Reason) int {
-		if c := strings.Compare(a.Entitlement, b.Entitlement); c != 0 {
+		if c := a.compare(b); c != 0 || a.Standing == b.Standing {
 			return c
 		}
-		if c := strings.Compare(a.Role, b.Role); c != 0 {
-			return c
+		if b.Standing {
+			return -1
 		}
-		return slices.Compare(a.Bindings, b.Bindings)
+		return 1
 	})
+	// The same reason by two employments is one; that one of them could not be asked is then no matter.
+	reasons = slices.CompactFunc(reasons, func(a, b Reason) bool { return a.compare(b) == 0 })
 	a := Access{State: state, Reasons: reasons}
 	for _, r := range reasons {
 		if r.Entitlement != "" && (len(a.Entitlements) == 0 || a.Entitlements[len(a.Entitlements)-1] != r.Entitlement) {

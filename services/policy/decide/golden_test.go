@@ -25,6 +25,7 @@ type golden struct {
 		Accounts     map[string]map[string]string `yaml:",omitempty"`
 		Person       map[string]string
 		Attributes   map[string]string       `yaml:",omitempty"`
+		Others       []map[string]string     `yaml:",omitempty"` // further employments
 		Standing     map[string]goldenAccess `yaml:",omitempty"`
 	}
 	Want goldenDecision
@@ -62,7 +63,7 @@ func TestDecisionsAreAsTheGoldenCasesSay(t *testing.T) {
 			if err := yaml.UnmarshalWithOptions(text, &c, yaml.Strict()); err != nil {
 				t.Fatalf("%s: %v", file, err)
 			}
-			got := show(decide.Decide(rules(t, c), person(t, c), standing(t, c)))
+			got := show(decide.Decide(rules(t, c), person(t, c), standing(t, c), others(t, c)...))
 			if *update {
 				c.Want = got
 				rewritten, err := yaml.MarshalWithOptions(c, yaml.UseLiteralStyleIfMultiline(true))
@@ -100,12 +101,26 @@ func rules(tb testing.TB, c golden) decide.Rules {
 
 func person(tb testing.TB, c golden) *model.Person {
 	tb.Helper()
-	p := &model.Person{Attributes: c.Given.Attributes}
+	return employment(tb, c.Given.Person, c.Given.Attributes)
+}
+
+func others(tb testing.TB, c golden) []*model.Person {
+	tb.Helper()
+	var all []*model.Person
+	for _, fields := range c.Given.Others {
+		all = append(all, employment(tb, fields, nil))
+	}
+	return all
+}
+
+func employment(tb testing.TB, fields, attributes map[string]string) *model.Person {
+	tb.Helper()
+	p := &model.Person{Attributes: attributes}
 	into := map[string]*string{
 		"status": &p.Status, "department": &p.Department, "title": &p.Title, "email": &p.Email, "user_name": &p.UserName,
 		"employment_type": &p.EmploymentType,
 	}
-	for name, value := range c.Given.Person {
+	for name, value := range fields {
 		if into[name] == nil {
 			tb.Fatalf("golden cases know no field %q of a person", name)
 		}

@@ -143,6 +143,50 @@ func TestOnLeaveAccountsAreDisabledAndKeepTheirEntitlements(t *testing.T) {
 	})
 }
 
+func TestSeveralEmploymentsHaveWhatTheActiveOnesHaveAlone(t *testing.T) {
+	t.Parallel()
+	rules := companyRules(t)
+	rapid.Check(t, func(t *rapid.T) {
+		person, others := anyPerson(t), []*model.Person{anyPerson(t), anyPerson(t)}
+		for _, p := range append(others, person) {
+			p.Attributes["cost"] = "yes" // without it the account alone could not be made
+		}
+		together := decide.Decide(rules, person, nil, others...)
+		greatest := map[string]decide.State{}
+		given := map[string]map[string]bool{} // by application
+		for _, p := range append(others, person) {
+			for app, a := range decide.Decide(rules, p, nil).Access {
+				if a.State > greatest[app] {
+					greatest[app], given[app] = a.State, map[string]bool{}
+				}
+				if a.State == greatest[app] {
+					for _, e := range a.Entitlements {
+						given[app][e] = true
+					}
+				}
+			}
+		}
+		for app, a := range together.Access {
+			want := slices.Sorted(maps.Keys(given[app]))
+			if a.State != greatest[app] || !slices.Equal(a.Entitlements, want) {
+				t.Fatalf("in %s together: %v %v, want %v %v", app, a.State, a.Entitlements, greatest[app], want)
+			}
+			for i := range a.Reasons[1:] {
+				if a.Reasons[i].Entitlement == a.Reasons[i+1].Entitlement && a.Reasons[i].Role == a.Reasons[i+1].Role &&
+					slices.Equal(a.Reasons[i].Bindings, a.Reasons[i+1].Bindings) {
+					t.Fatalf("in %s one reason is given twice: %v", app, a.Reasons)
+				}
+			}
+		}
+		if len(together.Errors) == 0 && len(together.Access) != len(given) {
+			t.Fatalf("together in %v, apart in %v", together.Access, given)
+		}
+		if diff := cmp.Diff(together.Access, decide.Decide(rules, person, nil, others[1], others[0]).Access); diff != "" {
+			t.Fatalf("the order of the others matters:\n%s", diff)
+		}
+	})
+}
+
 func TestWhatIsWithheldIsExactlyWhatIsNew(t *testing.T) {
 	t.Parallel()
 	rules := companyRules(t)

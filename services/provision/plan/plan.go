@@ -266,13 +266,19 @@ func (p *planner) change(attributes map[string]string) {
 	p.need(Step{Op: Update, Attributes: attributes}, Add)
 }
 
-// suspend plans for a leave of absence: nobody can use the account, its grants stay.
+// suspend plans for a leave of absence: nobody can use the account, its grants stay. What Tenure gave and is not desired
+// any more goes, because a role may be for who is at work; what others gave waits until the person is back.
 func (p *planner) suspend(a *Account) {
 	if a == nil {
 		return
 	}
 	p.disable(a)
 	p.killSessions(a)
+	for _, s := range p.unwanted(a, p.in.Desired.Entitlements) {
+		if slices.Contains(p.in.Record.Gave, s.Target) {
+			p.take(s)
+		}
+	}
 }
 
 // remove plans for a person who should have nothing here.

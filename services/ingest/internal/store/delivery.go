@@ -173,11 +173,13 @@ func (r reader) Deliveries(ctx context.Context, f DeliveryFilter) ([]Delivery, e
 }
 
 // DropRaw forgets body and headers of up to limit deliveries of a source that were received before, and returns how
-// many. What is held is kept: nothing else knows what it said.
+// many. What is held is kept, and what is not taken in yet: nothing else knows what it said.
 func (t Tx) DropRaw(ctx context.Context, source string, before time.Time, limit int) (int, error) {
 	const query = `
 SELECT id FROM deliveries
 WHERE source = $1 AND received_at < $2 AND body IS NOT NULL AND held = '' AND items_held = 0
+  AND NOT EXISTS (SELECT 1 FROM roster_parts p JOIN rosters r ON r.source = p.source AND r.id = p.roster
+                  WHERE p.delivery = deliveries.id AND r.state IN ('receiving', 'whole', 'held', 'taking'))
 ORDER BY received_at LIMIT $3`
 	rows, err := t.Query(ctx, query, source, sqldb.Micros(before), limit)
 	ids, err := sqldb.Collect(rows, err, func(scan func(...any) error) (string, error) {
