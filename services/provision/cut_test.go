@@ -295,6 +295,24 @@ func TestWhoIsCutBeforeAnythingWasDesiredGetsNothing(t *testing.T) {
 	})
 }
 
+func TestACutNeedsNoReleaseOfPolicys(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a")
+		w := newWorld(t, engine, one("code", m))
+		w.start()
+		hire(t, w, "ann")
+		w.publish(want{app: "code", person: "ann", state: none, noRelease: true}) // held by the brake
+		w.untilState("code", "ann", store.Stuck)
+		w.policy.leave(true)
+		w.ingest.order(kindCut, "ann", 3)
+		w.untilTarget("code", "ann", "cut off", func(t store.Target) bool { return !t.CutOffAt.IsZero() })
+		journalIs(t, m, cutOff...)
+		w.policy.leave(false)
+		w.gone("code", "ann")
+	})
+}
+
 func TestACutOvertakesWhatWaitsForPolicy(t *testing.T) {
 	t.Parallel()
 	engines(t, func(t *testing.T, engine string) {

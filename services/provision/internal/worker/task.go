@@ -65,7 +65,7 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 	}
 	k := &task{
 		Worker: w, desired: d, t: c.Target, cut: c.Cut, lane: c.Lane, leased: claimed.Add(w.cfg.Timing.Lease), stop: stop, wasCut: !c.CutOffAt.IsZero(),
-		asked: c.Reason == plan.ReasonNoRelease,
+		asked: c.Reason == plan.ReasonNoRelease && !c.Cut.Stands, // a cut asks for no permission, and tells policy later
 	}
 	if c.Cut.Stands {
 		k.desired, k.blind = underCut(d, c)
