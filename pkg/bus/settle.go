@@ -6,6 +6,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
+	"github.com/tenurehq/tenure/pkg/crash"
 	"github.com/tenurehq/tenure/pkg/telemetry"
 )
 
@@ -22,9 +23,12 @@ func (c *consumer) settle(ctx context.Context, batch []jetstream.Msg) {
 	err := c.call(ctx, events)
 	if err == nil {
 		c.outages = 0
+		at := crash.At(c.cfg.Name)
+		at.Reach("before acknowledging")
 		for _, m := range batch {
 			c.acknowledge(m)
 		}
+		at.Reach("after acknowledging")
 		return
 	}
 	if len(batch) == 1 {

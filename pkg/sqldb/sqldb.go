@@ -1,14 +1,18 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"regexp"
+	"strings"
 
 	"github.com/tenurehq/tenure/pkg/config"
+	"github.com/tenurehq/tenure/pkg/crash"
 )
 
 // ErrNoRows is what Row.Scan returns when the query found nothing.
@@ -53,6 +57,11 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// name is what the database holds: a service's schema, or its file's name.
+func (c Config) name() string {
+	return cmp.Or(c.Schema, strings.TrimSuffix(filepath.Base(c.SQLite), filepath.Ext(c.SQLite)))
+}
+
 // Migrations is one owner's tables: a service's, the outbox's.
 type Migrations struct {
 	Name string // of the owner, [a-z][a-z0-9_]*: which files have run is kept per name
@@ -73,6 +82,7 @@ type engine interface {
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
 	engine engine
+	name   string // of what is in it
 }
 
 // Open connects, makes what is missing, and runs the pending migrations of sets, in the order given. Several processes
@@ -97,7 +107,7 @@ func Open(ctx context.Context, cfg Config, sets ...Migrations) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &DB{engine: opened}, nil
+	return &DB{engine: opened, name: cfg.name()}, nil
 }
 
 // Close waits for the transactions that have begun and for open results, and disconnects. What is asked afterwards
@@ -124,7 +134,23 @@ func (db *DB) Weaknesses(ctx context.Context) ([]string, error) { return db.engi
 //
 // When ctx ends before f has begun, f never runs. An error of fault kind Unavailable (disk full, connection lost)
 // that comes from the commit itself leaves open, on PostgreSQL, whether it took place.
-func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error { return db.engine.inTx(ctx, f) }
+func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error {
+	if !crash.Enabled {
+		return db.engine.inTx(ctx, f)
+	}
+	at := crash.At(db.name)
+	err := db.engine.inTx(ctx, func(tx *Tx) error {
+		err := f(tx)
+		if err == nil {
+			at.Reach("before commit")
+		}
+		return err
+	})
+	if err == nil {
+		at.Reach("after commit")
+	}
+	return err
+}
 
 // Query reads outside a transaction: it sees what was committed before it began. Close the rows, or use Collect.
 func (db *DB) Query(ctx context.Context, text string, args ...any) (*Rows, error) {

@@ -70,6 +70,22 @@ func (c company) after(n int) map[string]record {
 	return people
 }
 
+// posted are the records of postings, in this order, each once.
+func (c company) posted(postings []posting) (all []posted) {
+	byID := map[string]record{}
+	for n, p := range c.postings {
+		byID[p.id] = c.records[n]
+	}
+	seen := map[string]bool{}
+	for _, p := range postings {
+		if !seen[p.id] {
+			seen[p.id] = true
+			all = append(all, posted{p.id, byID[p.id]})
+		}
+	}
+	return all
+}
+
 // shuffledTwice are all postings twice, in an order that is the same for the same seed.
 func (c company) shuffledTwice(seed uint64) []posting {
 	all := slices.Concat(c.postings, c.postings)

@@ -20,6 +20,12 @@ type wish struct {
 	grants  []string
 }
 
+// holding is what an account has in an application, as its own program shows it.
+type holding struct {
+	enabled bool
+	grants  []string // sorted
+}
+
 // most is how often each effect can be right for a person of whom these records became known in this order: creating once,
 // and everything else as often as the wish for it came up.
 func most(arrived []posted, login string, want func(record) wish) map[effect]int {

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tenurehq/tenure/pkg/crash"
 )
 
 // stopTime is how long a process may take to finish what it has taken.
@@ -46,6 +48,9 @@ func build() {
 	args := []string{"build", "-o", built.dir + "/"}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race") // a process that races exits with 66, which no test wants
+	}
+	if crash.Enabled {
+		args = append(args, "-tags", "crashpoints")
 	}
 	cmd := exec.Command("go", append(args, "./services/cmd/...")...) // for all tests, so of no one test
 	cmd.Dir = root
@@ -88,9 +93,15 @@ type process struct {
 // launch starts a program in dir. What it prints goes to files there.
 func launch(t *testing.T, dir, name string, args ...string) *process {
 	t.Helper()
+	return launchIn(t, environment(), dir, name, args...)
+}
+
+// launchIn is launch with an environment of its own.
+func launchIn(t *testing.T, env []string, dir, name string, args ...string) *process {
+	t.Helper()
 	p := &process{name: name, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t, name), args...) // it ends by Cleanup
-	p.cmd.Dir, p.cmd.Env = dir, environment()
+	p.cmd.Dir, p.cmd.Env = dir, env
 	out, err := os.CreateTemp(dir, name+"-*.out")
 	if err != nil {
 		t.Fatal(err)

@@ -140,12 +140,6 @@ var wishes = map[string]func(record) wish{
 	},
 }
 
-// holding is what an account has in an application, as its own program shows it.
-type holding struct {
-	enabled bool
-	grants  []string // sorted
-}
-
 // holdings are all accounts of all applications, by login.
 func (m *mix) holdings(t *testing.T) map[string]map[string]holding {
 	t.Helper()

@@ -348,22 +348,6 @@ func (s *storm) checkJournals(t *testing.T) {
 	}
 }
 
-// posted are the records of postings, in this order, each once.
-func (c company) posted(postings []posting) (all []posted) {
-	byID := map[string]record{}
-	for n, p := range c.postings {
-		byID[p.id] = c.records[n]
-	}
-	seen := map[string]bool{}
-	for _, p := range postings {
-		if !seen[p.id] {
-			seen[p.id] = true
-			all = append(all, posted{p.id, byID[p.id]})
-		}
-	}
-	return all
-}
-
 // warehouseJournal reads what PostgreSQL logged of every statement: what was in a transaction that was committed had effect.
 func (s *storm) warehouseJournal(t *testing.T) (journal []effect) {
 	t.Helper()

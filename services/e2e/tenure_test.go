@@ -45,6 +45,14 @@ type tenure struct {
 // (admin), bob (approver), olga (operator) and vic (viewer), and waits until it is ready.
 func serve(t *testing.T, p plan) *tenure {
 	t.Helper()
+	tn := configure(t, p)
+	tn.start(t)
+	return tn
+}
+
+// configure is serve without starting it.
+func configure(t *testing.T, p plan) *tenure {
+	t.Helper()
 	at := freeAddresses(t, 3)
 	tn := &tenure{dir: t.TempDir(), http: at[0], grpc: at[1], metrics: at[2], secret: "whsec_" + token()}
 	if p.logLevel == "" {
@@ -73,7 +81,6 @@ func serve(t *testing.T, p plan) *tenure {
 	}
 	line("applications:\n%s%s", strings.TrimRight(p.applications, "\n"), "\n"+p.more)
 	write(t, filepath.Join(tn.dir, "tenure.yaml"), text.String())
-	tn.start(t)
 	return tn
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/crash"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
@@ -103,6 +104,7 @@ func (a *application) read(ctx, turn context.Context, urgent bool, req *connecto
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	response, err := a.client.Read(ctx, req)
+	crash.At(a.name).Reach("after reading")
 	p := problemOf(response.GetProblem())
 	if err != nil {
 		p = readProblem(err)
@@ -134,7 +136,10 @@ func (a *application) admit(turn context.Context, urgent bool) *connector.Proble
 func (a *application) apply(ctx context.Context, req *connectorv1.ApplyRequest) ([]*connectorv1.StepResult, *connector.Problem) {
 	ctx, cancel := context.WithDeadline(ctx, req.GetNotAfter().AsTime())
 	defer cancel()
+	at := crash.At(a.name)
+	at.Reach("before the calls")
 	response, err := a.client.Apply(ctx, req)
+	at.Reach("after the calls")
 	if err != nil {
 		p := connector.FromStatus(err)
 		p.Message, p.Reason = text(p.Message), text(p.Reason)
