@@ -137,7 +137,7 @@ func newCrash(t *testing.T) *crashing {
 	c := &crashing{apps: map[string]wiki{"wiki": {at[0]}, "code": {at[1]}}}
 	applications := ""
 	for _, app := range []string{"wiki", "code"} {
-		applications += demoApplication(app, c.apps[app].address, smallGroups, "")
+		applications += demoApplication(app, c.apps[app].address, smallGroups, "") + "    limits: {timeout: 2s}\n" // after it no call can come late
 	}
 	c.tenure = configure(t, plan{applications: applications, logLevel: "warn", more: "audit: {checkpoint_every: 1s}"})
 	return c
@@ -327,21 +327,32 @@ func (c *crashing) checkLog(t *testing.T, o operators) {
 		}
 		return len(report.Missing) == 0 && report.Origins["provision/wiki"] > 0 && report.Origins["provision/code"] > 0, fmt.Sprintf("%+v", report)
 	})
-	for _, p := range o.everybody(t) {
-		for app := range c.apps {
-			said, err := o.provision.Journal(t.Context(), &provisionv1.JournalRequest{PersonId: p.GetId(), Application: app})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, entry := range said.GetEntries() {
-				if entry.GetOutcomeAt() == nil {
-					t.Errorf("%s: operation %s of person %s has no outcome", app, entry.GetOperationId(), p.GetId())
-				}
-			}
-		}
-	}
+	await(t, "every operation to have an outcome", func() (bool, string) { return c.outcomes(t, o) })
 	type aside struct{ Parked []any }
 	if said := answer[aside](t, c.cli(t, "events", "parked", "-o", "json")); len(said.Parked) > 0 {
 		t.Errorf("events were set aside: %v", said.Parked)
 	}
+}
+
+// outcomes says whether each operation in the applications has an outcome. While a process is away nobody knows.
+func (c *crashing) outcomes(t *testing.T, o operators) (bool, string) {
+	t.Helper()
+	people, err := o.list(t.Context())
+	if err != nil {
+		return false, err.Error()
+	}
+	for _, p := range people {
+		for app := range c.apps {
+			said, err := o.provision.Journal(t.Context(), &provisionv1.JournalRequest{PersonId: p.GetId(), Application: app})
+			if err != nil {
+				return false, err.Error()
+			}
+			for _, entry := range said.GetEntries() {
+				if entry.GetOutcomeAt() == nil {
+					return false, fmt.Sprintf("%s: operation %s of person %s has none", app, entry.GetOperationId(), p.GetId())
+				}
+			}
+		}
+	}
+	return len(people) > 0, "nobody is known"
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -160,22 +161,26 @@ func dial(t *testing.T, door rpc.PeerConfig, processes ...*process) operators {
 }
 
 // everybody are all people, as ingest knows them.
-func (o operators) everybody(t *testing.T) (all []*peoplev1.Person) {
+func (o operators) everybody(t *testing.T) []*peoplev1.Person {
 	t.Helper()
-	stream, err := o.people.ListPeople(t.Context(), &peoplev1.ListPeopleRequest{})
+	all, err := o.list(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		some, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	return all
+}
+
+func (o operators) list(ctx context.Context) (all []*peoplev1.Person, err error) {
+	stream, err := o.people.ListPeople(ctx, &peoplev1.ListPeopleRequest{})
+	for err == nil {
+		var some *peoplev1.ListPeopleResponse
+		some, err = stream.Recv()
 		all = append(all, some.GetPeople()...)
 	}
+	if errors.Is(err, io.EOF) {
+		return all, nil
+	}
+	return nil, err
 }
 
 func (tn *tenure) settle(t *testing.T, leftOut ...string) {

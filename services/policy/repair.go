@@ -20,7 +20,8 @@ const (
 	// repairBatch is how many people are decided about in one transaction: few enough that a leaver waits no more than
 	// some tens of milliseconds for it.
 	repairBatch = 200
-	repairLease = 30 * time.Second
+	// repairLease is how long nobody repairs after the replica that did so died.
+	repairLease = 5 * time.Second
 	// grace is how long an event may take from ingest before repair does its work.
 	grace = time.Second
 )
