@@ -1,6 +1,7 @@
 package provision_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,5 +83,55 @@ func TestSCIMApplications(t *testing.T) {
 	}
 	if !slices.Equal(journal, want) {
 		t.Errorf("the suite's own journal says %v, want %v", journal, want)
+	}
+}
+
+// Writes are done and their replies lost, again and again: the end is the same, and nobody is there twice.
+func TestLostSCIMRepliesMakeNobodyTwice(t *testing.T) {
+	t.Parallel()
+	const people = 40
+	suite := scimtest.StartOdd(t, scimtest.Quirks{KeepsTwice: true})
+	suite.AddGroup("readers")
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(suite.Token()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	application, err := scim.Open(scim.Config{URL: suite.URL(), TokenFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = application.Close() })
+	w := newWorld(t, "sqlite", one("suite", application.Connector()))
+	w.policy.plain, w.policy.name = true, "userName"
+	w.start()
+	everybody := func(generation int64, x want) {
+		t.Helper()
+		var wants []want
+		for n := range people {
+			x.app, x.person = "suite", fmt.Sprintf("p%d", n)
+			wants = append(wants, x)
+		}
+		w.publish(wants...)
+		for _, x := range wants {
+			suite.LoseReplies(1)
+			w.untilMarked("suite", x.person, generation)
+			w.untilState("suite", x.person, store.Settled)
+		}
+	}
+	suite.LoseReplies(3)
+	everybody(1, want{state: enabled, entitlements: []string{"group:readers"}})
+	members := suite.Members("readers")
+	slices.Sort(members)
+	if len(members) != people || len(slices.Compact(members)) != people || suite.Users() != people {
+		t.Errorf("%d members of %d users, want %d of each", len(members), suite.Users(), people)
+	}
+	everybody(2, want{state: none, ended: time.Now(), known: time.Now()})
+	for _, id := range members {
+		if suite.User(id)["active"] != false {
+			t.Errorf("%v can still log in", suite.User(id))
+		}
+	}
+	if left := suite.Members("readers"); len(left) > 0 {
+		t.Errorf("members are left: %v", left)
 	}
 }
