@@ -106,7 +106,7 @@ func (s *Service) cut(ctx context.Context, tx store.Tx, order store.Cut) error {
 	if err != nil {
 		return err
 	}
-	if len(people) != 1 {
+	if len(people) != 1 || people[0].MergedInto != "" {
 		return fault.New(fault.Conflict, "this person is gone: look and try again")
 	}
 	order.Version = people[0].Version

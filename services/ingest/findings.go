@@ -29,6 +29,7 @@ func (s *Service) ListFindings(req *peoplev1.ListFindingsRequest, stream grpc.Se
 		kind peoplev1.PeopleFindingKind
 		find func(context.Context, sendFindings) error
 	}{
+		{peoplev1.PeopleFindingKind_PEOPLE_FINDING_KIND_LOOK_ALIKE, s.lookAlikes},
 		{peoplev1.PeopleFindingKind_PEOPLE_FINDING_KIND_STALE, s.stale},
 		{peoplev1.PeopleFindingKind_PEOPLE_FINDING_KIND_ABSENT, s.absent},
 	} {

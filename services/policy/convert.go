@@ -44,8 +44,7 @@ func personOf(p *peoplev1.Person) *model.Person {
 	return employmentAs(p, p.GetStatus(), p.GetRecord())
 }
 
-// othersOf are a person's further employments that run, as rules see them. A person who has no access by any of them has
-// no others.
+// othersOf are a person's further employments that run, as rules see them.
 func othersOf(p *peoplev1.Person) []*model.Person {
 	if len(p.GetEmployments()) < 2 {
 		return nil

@@ -25,7 +25,7 @@ func newAccessShow(c *client) *cobra.Command {
 		Example: "  tenure access show 10001\n  tenure access show 10001 -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: c.run(func(s *session) error {
-			person, err := s.find(s.args[0])
+			person, err := s.holder(s.args[0])
 			if err != nil {
 				return err
 			}

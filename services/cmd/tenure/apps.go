@@ -80,7 +80,7 @@ func newAppsPlan(c *client) *cobra.Command {
 		RunE: c.run(func(s *session) error {
 			req := &provisionv1.PlanRequest{Application: s.args[0]}
 			if len(s.args) == 2 {
-				person, err := s.find(s.args[1])
+				person, err := s.holder(s.args[1])
 				if err != nil {
 					return err
 				}
@@ -177,7 +177,7 @@ func newAppsRetry(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use: "retry APP PERSON", Short: "Try one person again now, stuck or not", Example: "  tenure apps retry warehouse 10001", Args: cobra.ExactArgs(2),
 		RunE: c.run(func(s *session) error {
-			person, err := s.find(s.args[1])
+			person, err := s.holder(s.args[1])
 			if err != nil {
 				return err
 			}

@@ -33,7 +33,7 @@ func newAuditLog(c *client) *cobra.Command {
 				return err
 			}
 			if person != "" {
-				found, err := s.find(person)
+				found, err := s.holder(person)
 				if err != nil {
 					return err
 				}

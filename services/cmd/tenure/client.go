@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"google.golang.org/grpc"
@@ -154,6 +155,21 @@ func (s *session) find(ref string) (*peoplev1.Person, error) {
 		return nil, err
 	}
 	return answer.GetPerson(), nil
+}
+
+// holder resolves whose accounts are meant. An id stands for itself, also of somebody who turned out to be somebody else
+// and whose own accounts may be there still.
+func (s *session) holder(ref string) (*peoplev1.Person, error) {
+	if uuid.Validate(ref) == nil {
+		people, err := s.get([]string{strings.ToLower(ref)})
+		if err != nil {
+			return nil, err
+		}
+		if len(people) == 1 {
+			return people[0], nil
+		}
+	}
+	return s.find(ref)
 }
 
 // get returns the people with these ids, at most a thousand.

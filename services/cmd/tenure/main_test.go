@@ -79,7 +79,7 @@ func TestWhatIsNotBuiltYetIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for line, name := range map[string]string{
 		"holds list": "holds", "connector conform x --fixture y": "connector",
-		"people merge 1 2": "people merge", "people split 1": "people split", "apps reconcile wiki": "apps reconcile",
+		"apps reconcile wiki": "apps reconcile",
 	} {
 		root := newRoot()
 		root.SetArgs(strings.Fields(line))

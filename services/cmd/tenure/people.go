@@ -15,7 +15,7 @@ import (
 func newPeople(c *client) *cobra.Command {
 	return group("people", "Who: their state, what happened to them, and when it was known",
 		newPeopleList(c), newPeopleShow(c), newPeopleTimeline(c), newPeopleSet(c),
-		later("merge", "several employments of one person"), later("split", "several employments of one person"),
+		newPeopleMerge(c), newPeopleSplit(c), newPeopleFindings(c),
 		newPeopleCut(c), newPeopleLift(c),
 	)
 }
@@ -130,6 +130,7 @@ func printPerson(out *printer, p *peoplev1.Person) {
 	field("next change", when(p.GetNextDue()))
 	field("external id", externalIDs(p))
 	field("id", p.GetId())
+	field("is now", p.GetMergedInto())
 	out.line("%-16s %d", "version", p.GetVersion())
 }
 

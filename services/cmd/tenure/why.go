@@ -21,7 +21,7 @@ func newAccessWhy(c *client) *cobra.Command {
   tenure access why 10001 warehouse`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: c.run(func(s *session) error {
-			person, err := s.find(s.args[0])
+			person, err := s.holder(s.args[0])
 			if err != nil {
 				return err
 			}

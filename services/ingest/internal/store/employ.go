@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/services/ingest/timeline"
@@ -99,4 +100,36 @@ func (r reader) Names(ctx context.Context, person string) ([]string, error) {
 		return nil, fmt.Errorf("find who was merged: %w", err)
 	}
 	return ids, nil
+}
+
+// MoveKey has a person key name somebody else.
+func (t Tx) MoveKey(ctx context.Context, source, key, from, to string) error {
+	const update = `UPDATE person_keys SET person = $4 WHERE source = $1 AND key = $2 AND person = $3`
+	if _, err := t.Exec(ctx, update, source, key, from, to); err != nil {
+		return fmt.Errorf("move person key: %w", err)
+	}
+	return nil
+}
+
+// AddApart keeps that two people are two by an operator's word.
+func (t Tx) AddApart(ctx context.Context, a, b string, at time.Time, actor string) error {
+	const insert = `INSERT INTO apart (person, other, at, actor) VALUES ($1, $2, $3, $4) ON CONFLICT (person, other) DO NOTHING`
+	if _, err := t.Exec(ctx, insert, min(a, b), max(a, b), sqldb.Micros(at), actor); err != nil {
+		return fmt.Errorf("keep people apart: %w", err)
+	}
+	return nil
+}
+
+// Apart are the pairs of people who are two by an operator's word, the lesser id first.
+func (r reader) Apart(ctx context.Context) (map[[2]string]bool, error) {
+	rows, err := r.q.Query(ctx, `SELECT person, other FROM apart`)
+	pairs, err := sqldb.Collect(rows, err, scanPair)
+	if err != nil {
+		return nil, fmt.Errorf("read who is apart: %w", err)
+	}
+	apart := make(map[[2]string]bool, len(pairs))
+	for _, pair := range pairs {
+		apart[pair] = true
+	}
+	return apart, nil
 }
