@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/tenurehq/tenure/pkg/config"
 	"github.com/tenurehq/tenure/pkg/fault"
@@ -32,23 +34,38 @@ const (
 
 // PeerConfig says how to reach a server.
 type PeerConfig struct {
-	Address    string        // host:port or unix:/path
+	Address    string        // host:port or unix:/path; several host:port separated by commas: replicas of one service
 	TLS        TLS           // may be empty for a loopback address or a unix socket: then there is no TLS
 	ServerName string        // the name that the server's certificate must bear; empty: the address's host
 	Token      config.Secret // an operator's bearer token; empty: none
 	Patience   time.Duration // how long a call waits for a peer that cannot be reached; 0: fails at once
 }
 
+// Addresses are the single ones of an address that may name several.
+func Addresses(address string) []string {
+	all := strings.Split(address, ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
+}
+
 // Dial makes a connection that is established by the first call and again whenever it breaks. Its calls return faults,
-// carry the trace context, and end after a minute unless their context says otherwise.
+// carry the trace context, and end after a minute unless their context says otherwise. Calls are spread over the
+// replicas that can be reached.
 func Dial(cfg PeerConfig) (*grpc.ClientConn, error) {
 	secure := !cfg.TLS.empty()
+	replicas := resolver.State{}
 	if !strings.HasPrefix(cfg.Address, "unix:") {
-		host, _, err := net.SplitHostPort(cfg.Address)
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "address %q is neither host:port nor unix:/path", cfg.Address)
+		for _, address := range Addresses(cfg.Address) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, fault.New(fault.Invalid, "address %q is neither host:port nor unix:/path", address)
+			}
+			secure = secure || !Loopback(host)
+			one := resolver.Address{Addr: address, ServerName: host}
+			replicas.Endpoints = append(replicas.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{one}})
 		}
-		secure = secure || !Loopback(host)
 	}
 	creds := insecure.NewCredentials()
 	if secure {
@@ -62,7 +79,13 @@ func Dial(cfg PeerConfig) (*grpc.ClientConn, error) {
 	if !cfg.Token.Empty() {
 		options = append(options, grpc.WithPerRPCCredentials(header{headerToken, "Bearer " + string(cfg.Token.Reveal()), secure}))
 	}
-	return newClient(cfg.Address, cfg.Patience, options...)
+	target := cfg.Address
+	if len(replicas.Endpoints) > 1 {
+		listed := manual.NewBuilderWithScheme("replicas")
+		listed.InitialState(replicas)
+		target, options = listed.Scheme()+":///"+replicas.Endpoints[0].Addresses[0].Addr, append(options, grpc.WithResolvers(listed))
+	}
+	return newClient(target, cfg.Patience, options...)
 }
 
 func newClient(target string, patience time.Duration, options ...grpc.DialOption) (*grpc.ClientConn, error) {

@@ -153,8 +153,10 @@ func (s *Settings) peers() error {
 		if peer.address == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(peer.address); err != nil {
-			return s.Errorf("peers."+peer.name, "%q is not host:port", peer.address)
+		for _, address := range rpc.Addresses(peer.address) {
+			if _, _, err := net.SplitHostPort(address); err != nil {
+				return s.Errorf("peers."+peer.name, "%q is not host:port", address)
+			}
 		}
 		if s.TLS.CertFile == "" || s.TLS.ClientCAFile == "" {
 			return s.Errorf("peers."+peer.name, "services know each other by certificate: set tls.cert_file, tls.key_file and tls.client_ca_file")
