@@ -467,3 +467,20 @@ func (e entries) Send(answer *auditv1.EntriesResponse) error {
 	}
 	return nil
 }
+
+func TestAReplicaThatDoesNotWriteTheLogTellsOfTheSameHole(t *testing.T) {
+	t.Parallel()
+	sqltest.Run(t, audit.Migrations(), func(t *testing.T, db *sqldb.DB) {
+		b, key := bustest.New(t), filepath.Join(t.TempDir(), "audit.key")
+		replicas := []*world{startWith(t, db, b, key), startWith(t, db, b, key)} // one of them has the lease
+		if err := b.PublishChunk(t.Context(), []bus.Event{event("ingest", 1), event("ingest", 3)}); err != nil {
+			t.Fatal(err)
+		}
+		for n, w := range replicas {
+			eventually(t, fmt.Sprintf("replica %d tells of the hole", n), func() bool {
+				answer, err := w.client.Recorded(t.Context(), &auditv1.RecordedRequest{Origin: "ingest"})
+				return err == nil && answer.GetSeq() == 1 && answer.GetBehind().AsDuration() > 0
+			})
+		}
+	})
+}

@@ -58,6 +58,32 @@ func (p *progress) add(seq uint64, now time.Time) {
 	}
 }
 
+// behind is for how long a hole has been known.
+func (p *progress) behind(now time.Time) time.Duration {
+	if p.since.IsZero() {
+		return 0
+	}
+	return now.Sub(p.since)
+}
+
+// stored is how far an origin is recorded as the database tells it, which is the same for every replica: a hole is known
+// from the recording of the first event beyond it.
+func stored(ctx context.Context, from *store.Store, origin string) (*progress, error) {
+	seq, err := from.Recorded(ctx, origin)
+	if err != nil {
+		return &progress{}, err
+	}
+	p := &progress{seq: seq, later: map[uint64]bool{}}
+	later, err := from.Later(ctx, origin, seq)
+	for _, leaf := range later {
+		p.later[leaf.Seq] = true
+		if p.since.IsZero() || leaf.RecordedAt.Before(p.since) {
+			p.since = leaf.RecordedAt
+		}
+	}
+	return p, err
+}
+
 // hole returns the first run of missing sequence numbers; ok is false when there is none.
 func (p *progress) hole() (from, to uint64, ok bool) {
 	if len(p.later) == 0 {
@@ -97,16 +123,10 @@ func (s *sequencer) load(ctx context.Context) error {
 		return err
 	}
 	origins := make(map[string]*progress, len(recorded))
-	for origin, seq := range recorded {
-		p := &progress{seq: seq, later: map[uint64]bool{}}
-		later, err := s.store.Later(ctx, origin, seq)
-		if err != nil {
+	for origin := range recorded {
+		if origins[origin], err = stored(ctx, s.store, origin); err != nil {
 			return err
 		}
-		for _, seq := range later {
-			p.add(seq, s.now())
-		}
-		origins[origin] = p
 	}
 	s.head, s.frontier, s.origins = head, frontier, origins
 	return nil

@@ -31,7 +31,7 @@ import (
 
 const (
 	origin         = "audit"
-	leaseTTL       = 15 * time.Second
+	leaseTTL       = 6 * time.Second // how long nothing is recorded after a replica that did has died
 	repairEvery    = 2 * time.Second  // holes
 	tailEvery      = 30 * time.Second // events after the newest known one, which a lying stream may have lost
 	repairPage     = 500
@@ -121,7 +121,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func signingKey(cfg Config) (note.Signer, string, error) {
 	secret, err := config.ReadSecret(cfg.KeyFile)
 	if errors.Is(err, os.ErrNotExist) {
-		secret, err = newKey(cfg)
+		if secret, err = newKey(cfg); errors.Is(err, os.ErrExist) { // another replica was faster
+			secret, err = config.ReadSecret(cfg.KeyFile)
+		}
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("the log's signing key: %w", err)
@@ -244,17 +246,13 @@ func (s *Service) record(ctx context.Context, batch []bus.Event) error {
 func (s *Service) recorded(ctx context.Context, origin string) (uint64, time.Duration, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if s.seq.origins == nil {
-		recorded, err := s.store.Origins(ctx)
-		return recorded[origin], 0, err
+	if s.seq.origins == nil { // another replica writes the log
+		p, err := stored(ctx, s.store, origin)
+		return p.seq, p.behind(s.deps.Now()), err
 	}
 	p := s.seq.origins[origin]
-	switch {
-	case p == nil:
+	if p == nil {
 		return 0, 0, nil
-	case p.since.IsZero():
-		return p.seq, 0, nil
-	default:
-		return p.seq, s.deps.Now().Sub(p.since), nil
 	}
+	return p.seq, p.behind(s.deps.Now()), nil
 }

@@ -54,7 +54,8 @@ const (
 	insertHashes  = `INSERT INTO hashes (first, data) VALUES ($1, $2)`
 	upsertOrigin  = `INSERT INTO origins (origin, seq) VALUES ($1, $2) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq`
 	selectOrigins = `SELECT origin, seq FROM origins ORDER BY origin`
-	selectLater   = `SELECT seq FROM leaves WHERE origin = $1 AND seq > $2 ORDER BY seq`
+	selectOrigin  = `SELECT seq FROM origins WHERE origin = $1`
+	selectLater   = `SELECT seq, recorded_at FROM leaves WHERE origin = $1 AND seq > $2 ORDER BY seq`
 	selectLeaves  = `SELECT n, origin, seq, recorded_at, data FROM leaves WHERE n >= $1 AND n < $2 ORDER BY n LIMIT $3`
 	selectTime    = `SELECT recorded_at FROM leaves WHERE n = $1`
 	selectHashes  = `SELECT first, data FROM hashes WHERE first <= $1 ORDER BY first DESC LIMIT 1`
@@ -160,13 +161,24 @@ func (s *Store) Origins(ctx context.Context) (map[string]uint64, error) {
 	return origins, nil
 }
 
-// Later returns the recorded sequence numbers of an origin that are greater than seq.
-func (s *Store) Later(ctx context.Context, origin string, seq uint64) ([]uint64, error) {
+// Recorded returns how far an origin is recorded without a gap.
+func (s *Store) Recorded(ctx context.Context, origin string) (uint64, error) {
+	var seq int64
+	err := s.db.QueryRow(ctx, selectOrigin, origin).Scan(&seq)
+	if err != nil && !errors.Is(err, sqldb.ErrNoRows) {
+		return 0, fmt.Errorf("read how far %s is recorded: %w", origin, err)
+	}
+	return uint64(seq), nil //nolint:gosec // counts from 1
+}
+
+// Later returns the leaves of an origin that are recorded beyond seq, with their numbers and times only.
+func (s *Store) Later(ctx context.Context, origin string, seq uint64) ([]Leaf, error) {
 	rows, err := s.db.Query(ctx, selectLater, origin, int64(seq)) //nolint:gosec // counts from 1
-	later, err := sqldb.Collect(rows, err, func(scan func(...any) error) (uint64, error) {
-		var n int64
-		err := scan(&n)
-		return uint64(n), err //nolint:gosec // counts from 1
+	later, err := sqldb.Collect(rows, err, func(scan func(...any) error) (l Leaf, err error) {
+		var n, at int64
+		err = scan(&n, &at)
+		l.Seq, l.RecordedAt = uint64(n), sqldb.Time(at) //nolint:gosec // counts from 1
+		return l, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read what of %s is recorded after %d: %w", origin, seq, err)
