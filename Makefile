@@ -16,6 +16,10 @@ build: ## all processes, into ./bin
 run: build ## Tenure on this machine, with a demo company: needs Go, nothing else
 	./bin/tenure dev
 
+cluster: ## two of every service over PostgreSQL and three NATS nodes, on this machine (scripts/cluster.sh tells more)
+	@scripts/servers.sh
+	scripts/cluster.sh up
+
 test: ## every test, against the real servers it talks to (installs what is missing, where it may)
 	@scripts/servers.sh
 	go test -timeout 9m work
@@ -56,4 +60,4 @@ $(TOOLS)/%: scripts/tools/go.mod scripts/tools/go.sum
 	cd scripts/tools && GOWORK=off GOBIN="$(CURDIR)/$(TOOLS)" go install tool
 	@touch $(TOOLS)/*
 
-.PHONY: help build run test race check lint modules generated generate bench vuln
+.PHONY: help build run cluster test race check lint modules generated generate bench vuln
