@@ -31,7 +31,7 @@ import (
 
 const (
 	origin         = "audit"
-	leaseTTL       = 6 * time.Second // how long nothing is recorded after a replica that did has died
+	leaseTTL       = 6 * time.Second  // how long nothing is recorded after a replica that did has died
 	repairEvery    = 2 * time.Second  // holes
 	tailEvery      = 30 * time.Second // events after the newest known one, which a lying stream may have lost
 	repairPage     = 500
