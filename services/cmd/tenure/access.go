@@ -45,6 +45,9 @@ func newAccessShow(c *client) *cobra.Command {
 			if err := s.out.table([]string{"APPLICATION", "SHOULD HAVE", "HAS", "STATE", "NOTE"}, accessRows(desired, has)); err != nil {
 				return err
 			}
+			if hold := desired.GetHold(); hold != "" {
+				s.out.line("hold %s keeps back what was decided last", clean(hold))
+			}
 			for _, e := range desired.GetErrors() {
 				s.out.line("role %s could not be decided: %s (nothing new is given by it, nothing is taken)", clean(e.GetRole()), clean(e.GetMessage()))
 			}
@@ -153,7 +156,11 @@ func newAccessWho(c *client) *cobra.Command {
 			if s.out.json {
 				return s.out.document(many("holders", holders))
 			}
-			names, err := s.names(holders)
+			ids := make([]string, 0, len(holders))
+			for _, h := range holders {
+				ids = append(ids, h.GetPersonId())
+			}
+			names, err := s.names(ids)
 			if err != nil {
 				return err
 			}
@@ -182,13 +189,9 @@ func newAccessWho(c *client) *cobra.Command {
 	return cmd
 }
 
-// names maps the holders' ids to user names, asking for up to a thousand at a time.
-func (s *session) names(holders []*accessv1.WhoResponse_Holder) (map[string]string, error) {
-	ids := make([]string, 0, len(holders))
-	for _, h := range holders {
-		ids = append(ids, h.GetPersonId())
-	}
-	sort.Strings(ids)
+// names maps people's ids to user names, asking for up to a thousand at a time.
+func (s *session) names(ids []string) (map[string]string, error) {
+	ids = slices.Sorted(slices.Values(ids))
 	names := make(map[string]string, len(ids))
 	for chunk := range slices.Chunk(slices.Compact(ids), 1000) {
 		people, err := s.get(chunk)

@@ -120,6 +120,11 @@ func factText(ev *eventv1.Event) string {
 		return fmt.Sprintf("finding %s %s: %s %s", f.GetPersonId(), f.GetApplication(), short(f.GetKind(), "FINDING_KIND_"), f.GetProblem())
 	case *eventv1.ModelApplied:
 		return fmt.Sprintf("model %d applied by %s: %d gain, %d lose", f.GetModelSeq(), f.GetActor(), f.GetPeopleGaining(), f.GetPeopleLosing())
+	case *eventv1.Hold:
+		if f.GetPersonId() != "" {
+			return strings.TrimSpace(fmt.Sprintf("hold %s %s: %s %s", f.GetHoldId(), short(f.GetState(), "HOLD_STATE_"), f.GetPersonId(), f.GetApplication()))
+		}
+		return fmt.Sprintf("hold %s %s by %s: %d people", f.GetHoldId(), short(f.GetState(), "HOLD_STATE_"), f.GetActor(), f.GetPeople())
 	case *eventv1.DeliveryHeld:
 		return fmt.Sprintf("delivery %s of %s: %d held", f.GetDeliveryId(), f.GetSource(), f.GetItemsHeld())
 	case *eventv1.OperatorAction:

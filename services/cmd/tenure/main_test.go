@@ -52,7 +52,7 @@ func TestWrongUseIsToldFromFailure(t *testing.T) {
 		"nonsense",
 		"people list --nonsense",
 		"people list -o yaml",
-		"holds list",
+		"holds show",
 		"connector new mine --lang go",
 		"people cut 1",
 		"people cut --reason x",
@@ -78,8 +78,7 @@ func TestWrongUseIsToldFromFailure(t *testing.T) {
 func TestWhatIsNotBuiltYetIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for line, name := range map[string]string{
-		"holds list": "holds", "connector conform x --fixture y": "connector",
-		"apps reconcile wiki": "apps reconcile",
+		"connector conform x --fixture y": "connector", "apps reconcile wiki": "apps reconcile",
 	} {
 		root := newRoot()
 		root.SetArgs(strings.Fields(line))
