@@ -121,6 +121,20 @@ func (p *policy) Release(_ context.Context, req *accessv1.ReleaseRequest) (*acce
 	return &accessv1.ReleaseResponse{Hold: "hold-1"}, nil
 }
 
+// permit lets so much of it be taken away.
+func (p *policy) permit(times int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.permits = times
+}
+
+// releases is what was asked for so far.
+func (p *policy) releases() []*accessv1.ReleaseRequest {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.wanted)
+}
+
 func (p *policy) Generations(req *accessv1.GenerationsRequest, stream grpc.ServerStreamingServer[accessv1.GenerationsResponse]) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
