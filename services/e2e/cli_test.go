@@ -27,8 +27,14 @@ var smallGroups = []string{"group:staff", "group:developers", "group:rota"}
 // small starts a Tenure with a wiki and one person of department d005.
 func small(t *testing.T) (*tenure, wiki, record) {
 	t.Helper()
+	return smallWith(t, "")
+}
+
+// smallWith is small with a brake.
+func smallWith(t *testing.T, brake string) (*tenure, wiki, record) {
+	t.Helper()
 	w := wiki{freeAddresses(t, 1)[0]}
-	tn := serve(t, plan{applications: demoApplication("wiki", w.address, smallGroups, "")})
+	tn := serve(t, plan{applications: demoApplication("wiki", w.address, smallGroups, ""), brake: brake})
 	tn.applyModel(t, smallRoles)
 	ann := record{ExternalID: "1", Status: "active", GivenName: "Ann", FamilyName: "Lee", Email: "ann.lee@acme.example", Department: "d005", Title: "Engineer"}
 	tn.hr(t).tell(t, "joins", ann)
@@ -57,7 +63,13 @@ func commands(t *testing.T, tn *tenure, path ...string) (all []string) {
 
 func TestEveryCommandAnswersInJSON(t *testing.T) {
 	t.Parallel()
-	tn, _, _ := small(t)
+	tn, _, _ := smallWith(t, `{per_hour: "0", per_day: "0", per_app_day: "0"}`)
+	gone := record{ExternalID: "2", Status: "active", GivenName: "Ed", FamilyName: "Fox", Email: "ed.fox@acme.example"}
+	tn.hr(t).tell(t, "ed joins", gone)
+	tn.settle(t)
+	gone.Status = "terminated"
+	tn.hr(t).tell(t, "ed leaves", gone)
+	hold := tn.awaitHold(t, 1)
 	bad := says(t, "bad", time.Now(), record{ExternalID: "9", Status: "active", EffectiveDate: "soon"})
 	_, answer, err := tn.hr(t).deliver(t, bad)
 	if err != nil {
@@ -75,6 +87,7 @@ func TestEveryCommandAnswersInJSON(t *testing.T) {
 		"people cut": "1 --reason x", "people lift": "1 --reason x",
 		"access show": "1", "access why": "1 wiki group:staff", "access who": "--app wiki",
 		"apps list": "", "apps show": "wiki", "apps plan": "wiki", "apps stuck": "", "apps retry": "wiki 1",
+		"holds list": "", "holds show": hold, "holds release": hold, "holds reject": hold,
 		"deliveries list": "", "deliveries show": held.Delivery, "deliveries replay": held.Delivery,
 		"send": send, "import": "files people.csv", "events tail": "--since 1h --no-follow", "events parked": "",
 		"model check": "model", "model test": "model", "model diff": "model", "model apply": "model --yes", "model show": "",
@@ -174,8 +187,8 @@ func TestExitCodesTellHowACommandEnded(t *testing.T) {
 func TestWhatIsNotBuiltYetIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for line, name := range map[string]string{
-		"holds list": "holds", "people merge 1 2": "people merge",
-		"people split 1": "people split", "apps reconcile wiki": "apps reconcile", "connector conform x --fixture y": "connector",
+		"people merge 1 2": "people merge",
+		"people split 1":   "people split", "apps reconcile wiki": "apps reconcile", "connector conform x --fixture y": "connector",
 	} {
 		if r := execute(t, t.TempDir(), "tenure", strings.Fields(line)...).want(t, 2); !strings.Contains(r.stderr, name+": not built yet") {
 			t.Errorf("%s: %s", r.line, r.stderr)

@@ -29,7 +29,7 @@ type plan struct {
 	applications string // YAML, below the key of that name
 	more         string // YAML, further keys
 	logLevel     string // default info: everything that it has to say
-	braked       bool   // by the default limits; else everybody may lose access at once, for most stories are about something else
+	brake        string // YAML; empty: everybody may lose access at once, for most stories are about something else
 }
 
 // tenure is a running tenure serve.
@@ -77,9 +77,10 @@ func configure(t *testing.T, p plan) *tenure {
 	write(t, filepath.Join(tn.dir, "secrets", "hr"), tn.secret+"\n")
 	line("sources:\n  - {name: hr, kind: standard-webhooks, secret_file: secrets/hr}")
 	line("  - {name: desk, kind: manual}\n  - {name: files, kind: csv}")
-	if !p.braked {
-		line("brake: {per_hour: 100%%, per_day: 100%%, per_app_day: 100%%}")
+	if p.brake == "" {
+		p.brake = "{per_hour: 100%, per_day: 100%, per_app_day: 100%}"
 	}
+	line("brake: %s", p.brake)
 	line("applications:\n%s%s", strings.TrimRight(p.applications, "\n"), "\n"+p.more)
 	write(t, filepath.Join(tn.dir, "tenure.yaml"), text.String())
 	return tn
