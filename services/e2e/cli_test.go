@@ -65,10 +65,10 @@ func TestEveryCommandAnswersInJSON(t *testing.T) {
 	t.Parallel()
 	tn, _, _ := smallWith(t, `{per_hour: "0", per_day: "0", per_app_day: "0"}`)
 	gone := record{ExternalID: "2", Status: "active", GivenName: "Ed", FamilyName: "Fox", Email: "ed.fox@acme.example"}
-	tn.hr(t).tell(t, "ed joins", gone)
+	tn.hr(t).tell(t, "ed-joins", gone)
 	tn.settle(t)
 	gone.Status = "terminated"
-	tn.hr(t).tell(t, "ed leaves", gone)
+	tn.hr(t).tell(t, "ed-leaves", gone)
 	hold := tn.awaitHold(t, 1)
 	bad := says(t, "bad", time.Now(), record{ExternalID: "9", Status: "active", EffectiveDate: "soon"})
 	_, answer, err := tn.hr(t).deliver(t, bad)
