@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,7 @@ func TestDescriptionsDoNotChangeByAccident(t *testing.T) {
 	t.Parallel()
 	for kind, settings := range map[string]map[string]any{
 		connectors.Postgres: {"url": "postgres://nobody@127.0.0.1:1/none"},
+		connectors.LDAP:     directory(t, nil),
 		connectors.SCIM:     {"url": "https://127.0.0.1:1", "token_file": secretFile(t)},
 		connectors.Demo:     {},
 	} {
@@ -72,6 +74,21 @@ func TestDescriptionsDoNotChangeByAccident(t *testing.T) {
 	}
 }
 
+// directory is a configuration of an ldap connector that is in order, but for what is changed.
+func directory(t *testing.T, changed map[string]any) map[string]any {
+	t.Helper()
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]any{
+		"url": "ldap://127.0.0.1:1", "bind_dn": "cn=tenure,dc=acme", "password_file": password,
+		"people_base": "ou=people,dc=acme", "groups_base": "ou=groups,dc=acme",
+	}
+	maps.Copy(settings, changed)
+	return settings
+}
+
 func open(t *testing.T, cfg connectors.Config) connectorv1.ConnectorClient {
 	t.Helper()
 	client, closer, err := connectors.Open(t.Context(), cfg)
@@ -110,7 +127,25 @@ func TestWrongConfigurationNamesItsKey(t *testing.T) {
 	}{
 		{connectors.Config{}, "connector: "},
 		{connectors.Config{Kind: "postgress"}, "connector: "},
-		{connectors.Config{Kind: "ldap"}, "connector: ldap is not built yet"},
+		{connectors.Config{Kind: "ldap"}, "config.url: missing"},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"url": "http://h"})}, "config.url: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"url": "ldap://u:canary@h"})}, "config.url: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"url": "ldap://h/dc=acme"})}, "config.url: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"url": "ldap://ldap.example"})}, "config.url: ldap:// to another machine"},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"url": "ldaps://h", "start_tls": true})}, "config.start_tls: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"bind_dn": ""})}, "config.bind_dn: missing"},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"bind_dn": "admin"})}, "config.bind_dn: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"people_base": "ou="})}, "config.people_base: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"groups_base": ""})}, "config.groups_base: missing"},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"empty_group_member": "nobody"})}, "config.empty_group_member: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"marker_attribute": "a b"})}, "config.marker_attribute: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"marker_attribute": "title"})}, "config.marker_attribute: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"correlation_attribute": "shoeSize"})}, "config.correlation_attribute: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"connections": -1})}, "config.connections: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"page_size": 100000})}, "config.page_size: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"password_file": ""})}, "config.password_file: missing"},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"password_file": "/nonexistent"})}, "config.password_file: "},
+		{connectors.Config{Kind: "ldap", Settings: directory(t, map[string]any{"ca_file": "/nonexistent"})}, "config.ca_file: "},
 		{connectors.Config{Kind: "postgres"}, "config.url: missing"},
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": "postgres://u:canary@[::1"}}, "config.url: "},
 		{connectors.Config{Kind: "postgres", Settings: map[string]any{"url": 5}}, "config.url: a number cannot stand here"},

@@ -15,6 +15,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/connector"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/connectors/demo"
+	"github.com/tenurehq/tenure/services/connectors/ldap"
 	"github.com/tenurehq/tenure/services/connectors/postgres"
 	"github.com/tenurehq/tenure/services/connectors/remote"
 	"github.com/tenurehq/tenure/services/connectors/scim"
@@ -23,6 +24,7 @@ import (
 // The kinds of connector.
 const (
 	Postgres = "postgres"
+	LDAP     = "ldap"
 	SCIM     = "scim"
 	Demo     = "demo"
 	Remote   = "remote"
@@ -31,7 +33,7 @@ const (
 // Config is one entry of `applications` in the configuration file, as far as it concerns the connector.
 type Config struct {
 	Application string         // its name
-	Kind        string         // connector: postgres, scim, demo, remote
+	Kind        string         // connector: postgres, ldap, scim, demo, remote
 	Address     string         // address: of a remote one
 	Settings    map[string]any // config: of a built-in one
 	Dir         string         // for connectors that keep files
@@ -82,6 +84,21 @@ func (c Config) opener() (opener, error) {
 			}
 			return inProcess(database, database)
 		}, nil
+	case LDAP:
+		var cfg ldap.Config
+		if err := c.decode(&cfg); err != nil {
+			return nil, err
+		}
+		if err := cfg.Validate(); err != nil {
+			return nil, fmt.Errorf("config.%w", err)
+		}
+		return func(context.Context) (connectorv1.ConnectorClient, io.Closer, error) {
+			directory, err := ldap.Open(cfg)
+			if err != nil {
+				return nil, nil, err
+			}
+			return inProcess(directory, directory)
+		}, nil
 	case SCIM:
 		var cfg scim.Config
 		if err := c.decode(&cfg); err != nil {
@@ -121,10 +138,8 @@ func (c Config) opener() (opener, error) {
 			return nil, err
 		}
 		return func(context.Context) (connectorv1.ConnectorClient, io.Closer, error) { return remote.Dial(cfg) }, nil
-	case "ldap":
-		return nil, fmt.Errorf("connector: %s is not built yet", c.Kind)
 	}
-	return nil, fmt.Errorf("connector: %q is none of postgres, scim, demo, remote", c.Kind)
+	return nil, fmt.Errorf("connector: %q is none of postgres, ldap, scim, demo, remote", c.Kind)
 }
 
 // decode fills into, a pointer to the configuration of a built-in connector. Unknown keys are errors.

@@ -35,11 +35,12 @@ func installation(t *testing.T) string {
 		t.Fatalf("make certificates: %v\n%s", err, out)
 	}
 	for file, secret := range map[string]string{
-		"secrets/acme-hr":         "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
-		"config/secrets/acme-hr":  "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
-		"config/secrets/reports":  "for tests",
-		"config/secrets/suite":    "for-tests",
-		"config/secrets/bamboohr": "for tests", "config/secrets/bamboohr-api": "for tests",
+		"secrets/acme-hr":          "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
+		"config/secrets/acme-hr":   "whsec_c2VjcmV0LW9mLXRoZS1leGFtcGxlLWZvci10ZXN0cy0zMg==",
+		"config/secrets/reports":   "for tests",
+		"config/secrets/directory": "for tests",
+		"config/secrets/suite":     "for-tests",
+		"config/secrets/bamboohr":  "for tests", "config/secrets/bamboohr-api": "for tests",
 		"config/secrets/hibob": "for tests", "config/secrets/hibob-api": "for tests",
 	} {
 		name := filepath.Join(dir, file)

@@ -73,7 +73,7 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{src + "kind: scim", "4:sources[1].kind: scim: not built yet"},
 		{src + "kind: csv\n    roster: {}", "5:sources[1].roster: not built yet"},
 		{src + "kind: csv\n    contract: {min_rows: 1}", "5:sources[1].contract: not built yet"},
-		{"applications:\n- {name: a, owner: o, connector: ldap}", "2:applications[0].connector: ldap: not built yet"},
+		{"applications:\n- {name: a, owner: o, connector: ldap, config: {url: \"ldap://ldap.example\"}}", "2:applications[0].config"},
 
 		// Slips of the pen.
 		{"data_dri: d", "1:data_dri: unknown key; there are applications, audit, "},
@@ -137,7 +137,7 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{app + "account:\n      login: person.user_name\n      email: person.mail", "8:applications[1].account.email: "},
 		{app + "account: {login: \"\"}", `6:applications[1].account.login: an expression is needed`},
 		{"applications: [{name: a, connector: demo}]", "1:applications[0].owner: needed: who gets what is stuck"},
-		{"applications: [{name: a, owner: o}]", `1:applications[0].connector: "" is none of postgres, scim, demo, remote`},
+		{"applications: [{name: a, owner: o}]", `1:applications[0].connector: "" is none of postgres, ldap, scim, demo, remote`},
 		{"applications: [{name: a, owner: o, connector: remote}]", "1:applications[0].address: needed"},
 		{"applications: [{name: a, owner: o, connector: remote, address: \"host:1\"}]", "1:applications[0].address: host:1: over TCP a connector needs the certificates of tls"},
 		{"applications:\n- name: a\n  owner: o\n  connector: postgres\n  config:\n    url: postgres://h/d\n    password_file: secrets/gone", "7:applications[0].config.password_file: read secret: open DIR/secrets/gone: no such file"},

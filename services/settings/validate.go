@@ -27,8 +27,7 @@ var (
 	roles      = []string{"viewer", "operator", "approver", "admin"}
 	kinds      = []string{"standard-webhooks", "bamboohr", "hibob", "csv", "manual"}
 	laterKinds = []string{"scim", "roster"}
-	builtIn    = []string{"postgres", "scim", "demo", "remote"}
-	laterConns = []string{"ldap"}
+	builtIn    = []string{"postgres", "ldap", "scim", "demo", "remote"}
 	levels     = []string{"debug", "info", "warn", "error"}
 	enforces   = []string{"observe", "add", "own", "full"}
 	adopts     = []string{"never", "correlated"}
@@ -286,7 +285,7 @@ func (s *Settings) applications() error {
 			return s.Errorf(key+".owner", "needed: who gets what is stuck")
 		}
 		for _, check := range []error{
-			s.oneOf(key+".connector", app.Connector, builtIn, laterConns...),
+			s.oneOf(key+".connector", app.Connector, builtIn),
 			s.oneOf(key+".enforce", app.Enforce, enforces),
 			s.oneOf(key+".adopt", app.Adopt, adopts),
 			s.oneOf(key+".when_rehired", app.WhenRehired, []string{"old", "new"}),
