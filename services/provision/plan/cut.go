@@ -35,10 +35,11 @@ func (c Cut) Rule(version uint64) Ruling {
 }
 
 // Under is what is desired of somebody who is cut: nothing. The order is the release of what that takes away, where policy
-// gave none.
+// gave none. It counts as of the cut's version however new the decision is: policy may have heard of a lift that is not known
+// here yet, and what is disabled for the cut is enabled again by any decision from the lift's version on.
 func (c Cut) Under(d Desired) Desired {
 	d.State, d.Entitlements, d.Attributes, d.Stays = None, nil, nil, false
-	d.PersonVersion = max(d.PersonVersion, c.Version)
+	d.PersonVersion = c.Version
 	if d.Release == "" {
 		d.Release = fmt.Sprintf("cut-%d", c.Version)
 	}

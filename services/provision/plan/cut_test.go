@@ -46,7 +46,7 @@ func TestUnderACutNothingIsDesiredAndTheOrderIsTheRelease(t *testing.T) {
 		t.Errorf("under a cut (-want +got):\n%s", diff)
 	}
 	d.PersonVersion, d.Release = 8, "policy's"
-	if got := cut.Under(d); got.PersonVersion != 8 || got.Release != "policy's" {
+	if got := cut.Under(d); got.PersonVersion != 6 || got.Release != "policy's" {
 		t.Errorf("a newer decision with a release: %+v", got)
 	}
 }
@@ -87,4 +87,7 @@ func TestWhoIsCutTwiceForOneGenerationLosesSessionsAndCredentialsTwice(t *testin
 	step(wanted, plan.Enable)
 	cut.Version, wanted.PersonVersion = 8, 7
 	step(cut.Under(wanted), plan.Disable, plan.KillSessions, plan.RevokeCredential)
+	wanted.PersonVersion = 9 // policy has heard of the lift, and nobody here has
+	step(cut.Under(wanted))
+	step(wanted, plan.Enable)
 }
