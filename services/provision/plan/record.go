@@ -69,7 +69,8 @@ func (r Record) Advance(d Desired, p Plan, results []Result, at time.Time) Recor
 				r.Gave = sorted(append(r.Gave, s.Target))
 			}
 		case Revoke:
-			if result.happened() {
+			// Where the grants are listed, ours are until they are seen to be gone: the word for it may be wrong.
+			if listed := p.Account != nil && p.Account.GrantsComplete; result.happened() && !listed {
 				r.Gave = slices.DeleteFunc(r.Gave, func(e string) bool { return e == s.Target })
 			}
 		case Create:
