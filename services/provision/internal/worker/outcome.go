@@ -193,26 +193,25 @@ func (k *task) finish(ctx context.Context, conclude func(*store.Target, store.St
 	var held bool
 	var findings []bus.Event
 	err := k.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
-		if findings, held, err = k.write(ctx, tx, conclude); err != nil {
+		if findings, held, err = k.write(ctx, tx, conclude); err != nil || !held {
+			// Not held any more: what is open here is taken up by whoever has the target now, with what this word of ours would
+			// have left in the target. An intent that was closed meanwhile would not be found.
 			return err
 		}
 		var said []bus.Event
 		for _, c := range conclusions {
-			switch {
-			case !c.without:
+			if c.without {
+				if err := tx.Record(ctx, c.entry); err != nil {
+					return err
+				}
+			} else {
 				ok, err := tx.Conclude(ctx, c.entry)
 				if err != nil {
 					return err
 				}
 				if !ok {
-					continue // another holder resolved it
+					continue // it has its outcome
 				}
-			case held:
-				if err := tx.Record(ctx, c.entry); err != nil {
-					return err
-				}
-			default:
-				continue
 			}
 			said = append(said, c.event)
 		}

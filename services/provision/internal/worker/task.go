@@ -218,7 +218,11 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 	if k.plan.Account != nil {
 		k.account = raw[k.plan.Account.ID]
 	}
+	gave := k.t.Record.Gave
 	k.t.Record = k.t.Record.See(k.d, k.plan, now)
+	if k.quiet() {
+		k.t.Record.Gave = gave // what is not there yet may come, and is ours then
+	}
 	k.clocks(now)
 	return nil
 }
