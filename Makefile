@@ -29,6 +29,10 @@ race: ## every test under the race detector
 	@scripts/servers.sh
 	go test -race -timeout 30m work
 
+promises: ## what Tenure promises, tried, beside the bugs that must be found; also as out/promises.json (PROMISES=long: ten times as much)
+	@mkdir -p out
+	go run -trimpath ./services/promises -out out/promises.json
+
 check: lint modules generated ## generated code, format, lint, and each module by itself
 
 lint: $(TOOLS)/golangci-lint $(TOOLS)/buf
