@@ -3,7 +3,6 @@ package policy
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"slices"
 
@@ -94,17 +93,21 @@ func (s *Service) releaseOnce(ctx context.Context, r *removal, sure bool) (*acce
 		if err != nil {
 			return err
 		}
-		if verdicts[0].Released() {
-			response = &accessv1.ReleaseResponse{Release: rand.Text()}
-			return s.drop(ctx, tx, was)
-		}
-		if !sure {
+		if !verdicts[0].Released() && !sure {
 			return errDoubt
 		}
 		now := s.now()
 		hold := store.Held{
 			Person: r.effects.GetPersonId(), Application: r.effects.GetApplication(), Hold: r.cause.ID(), Status: store.Open,
 			Digest: r.digest, Effects: effectsOf(r.effects, r.cause, verdicts[0].String(), now), OpenedAt: now,
+		}
+		if verdicts[0].Released() {
+			event := driftEvent(hold, eventv1.HoldState_HOLD_STATE_PERMITTED)
+			response = &accessv1.ReleaseResponse{Release: event.ID}
+			if err := s.drop(ctx, tx, was); err != nil {
+				return err
+			}
+			return s.outbox.Add(ctx, tx.Tx, eventv1.Lane_LANE_NORMAL, event)
 		}
 		response = &accessv1.ReleaseResponse{Hold: hold.Hold}
 		if err := tx.PutHeld(ctx, []store.Held{hold}); err != nil {

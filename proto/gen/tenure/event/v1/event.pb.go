@@ -388,6 +388,7 @@ const (
 	HoldState_HOLD_STATE_REJECT_REQUESTED  HoldState = 4
 	HoldState_HOLD_STATE_RELEASED          HoldState = 5 // by another one: the release is this event's id
 	HoldState_HOLD_STATE_REJECTED          HoldState = 6
+	HoldState_HOLD_STATE_PERMITTED         HoldState = 7 // what no decision ordered may be taken away, within the limits: the release is this event's id
 )
 
 // Enum value maps for HoldState.
@@ -400,6 +401,7 @@ var (
 		4: "HOLD_STATE_REJECT_REQUESTED",
 		5: "HOLD_STATE_RELEASED",
 		6: "HOLD_STATE_REJECTED",
+		7: "HOLD_STATE_PERMITTED",
 	}
 	HoldState_value = map[string]int32{
 		"HOLD_STATE_UNSPECIFIED":       0,
@@ -409,6 +411,7 @@ var (
 		"HOLD_STATE_REJECT_REQUESTED":  4,
 		"HOLD_STATE_RELEASED":          5,
 		"HOLD_STATE_REJECTED":          6,
+		"HOLD_STATE_PERMITTED":         7,
 	}
 )
 
@@ -1970,7 +1973,7 @@ const file_tenure_event_v1_event_proto_rawDesc = "" +
 	"\vFindingKind\x12\x1c\n" +
 	"\x18FINDING_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12FINDING_KIND_STUCK\x10\x01\x12\x18\n" +
-	"\x14FINDING_KIND_UNSTUCK\x10\x02*\xc9\x01\n" +
+	"\x14FINDING_KIND_UNSTUCK\x10\x02*\xe3\x01\n" +
 	"\tHoldState\x12\x1a\n" +
 	"\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11HOLD_STATE_OPENED\x10\x01\x12\x14\n" +
@@ -1978,7 +1981,8 @@ const file_tenure_event_v1_event_proto_rawDesc = "" +
 	"\x1cHOLD_STATE_RELEASE_REQUESTED\x10\x03\x12\x1f\n" +
 	"\x1bHOLD_STATE_REJECT_REQUESTED\x10\x04\x12\x17\n" +
 	"\x13HOLD_STATE_RELEASED\x10\x05\x12\x17\n" +
-	"\x13HOLD_STATE_REJECTED\x10\x062\xb3\x01\n" +
+	"\x13HOLD_STATE_REJECTED\x10\x06\x12\x18\n" +
+	"\x14HOLD_STATE_PERMITTED\x10\a2\xb3\x01\n" +
 	"\bEventLog\x12R\n" +
 	"\x04Read\x12\x1c.tenure.event.v1.ReadRequest\x1a\x1d.tenure.event.v1.ReadResponse\"\v\xfa\xed\x18\a\x12\x05audit0\x01\x12S\n" +
 	"\x06Parked\x12\x1e.tenure.event.v1.ParkedRequest\x1a\x1f.tenure.event.v1.ParkedResponse\"\x06\xfa\xed\x18\x02\b\x010\x01B>Z<github.com/tenurehq/tenure/proto/gen/tenure/event/v1;eventv1b\x06proto3"
