@@ -81,6 +81,11 @@ func TestEveryCommandAnswersInJSON(t *testing.T) {
 	}
 	write(t, filepath.Join(tn.dir, "people.csv"), "external_id,status,given_name,family_name,attributes.desk\n7,active,Bo,Ek,12\n")
 	write(t, filepath.Join(tn.dir, "joiner.json"), string(says(t, "x", time.Now(), record{ExternalID: "3", Status: "active", GivenName: "Cy", FamilyName: "Ng"}).body))
+	write(t, filepath.Join(tn.dir, "nobody.csv"), "external_id,status\n")
+	var nobody struct{ Roster struct{ ID string } }
+	if err := json.Unmarshal([]byte(tn.cli(t, "import", "files", "nobody.csv", "--roster", "-o", "json").want(t, 4).stdout), &nobody); err != nil {
+		t.Fatal(err)
+	}
 	send := "hr joiner.json --url http://" + tn.http + " --secret-file secrets/hr"
 	arguments := map[string]string{
 		"people list": "", "people show": "1", "people timeline": "1", "people set": "1 title=Chief",
@@ -88,6 +93,7 @@ func TestEveryCommandAnswersInJSON(t *testing.T) {
 		"access show": "1", "access why": "1 wiki group:staff", "access who": "--app wiki",
 		"apps list": "", "apps show": "wiki", "apps plan": "wiki", "apps stuck": "", "apps retry": "wiki 1",
 		"holds list": "", "holds show": hold, "holds release": hold, "holds reject": hold,
+		"people findings": "", "rosters list": "", "rosters show": "files " + nobody.Roster.ID, "rosters accept": "files " + nobody.Roster.ID,
 		"deliveries list": "", "deliveries show": held.Delivery, "deliveries replay": held.Delivery,
 		"send": send, "import": "files people.csv", "events tail": "--since 1h --no-follow", "events parked": "",
 		"model check": "model", "model test": "model", "model diff": "model", "model apply": "model --yes", "model show": "",

@@ -29,7 +29,7 @@ func (s *Settings) Ingest() (ingest.Config, error) {
 		if err != nil {
 			return cfg, s.Errorf(key+".time_zone", "%v", err)
 		}
-		one := ingest.Source{Name: src.Name, Kind: src.Kind, Zone: zone, RawRetention: src.RawRetention}
+		one := ingest.Source{Name: src.Name, Kind: src.Kind, Zone: zone, RawRetention: src.RawRetention, Contract: src.Contract.agreed()}
 		if src.Kind == "standard-webhooks" {
 			if one.Keys, err = standardwebhooks.ParseKeys(src.SecretFile.Reveal()); err != nil {
 				return cfg, s.Errorf(key+".secret_file", "%v", err)

@@ -105,10 +105,10 @@ type Source struct {
 	RawRetention time.Duration     `yaml:"raw_retention"`
 	Mapping      config.Path       `yaml:"mapping"`
 	API          API               `yaml:"api"`
+	Contract     *Contract         `yaml:"contract"`
 
 	// Of later releases: refused by name.
-	Roster   config.Section `yaml:"roster"`
-	Contract config.Section `yaml:"contract"`
+	Roster config.Section `yaml:"roster"`
 }
 
 // API is where a source is read whose webhooks only say whose record changed.

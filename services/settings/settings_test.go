@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tenurehq/tenure/pkg/fault"
+	"github.com/tenurehq/tenure/services/ingest/roster"
 	"github.com/tenurehq/tenure/services/settings"
 )
 
@@ -72,7 +75,6 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		// Of later releases.
 		{src + "kind: scim", "4:sources[1].kind: scim: not built yet"},
 		{src + "kind: csv\n    roster: {}", "5:sources[1].roster: not built yet"},
-		{src + "kind: csv\n    contract: {min_rows: 1}", "5:sources[1].contract: not built yet"},
 		{"applications:\n- {name: a, owner: o, connector: ldap, config: {url: \"ldap://ldap.example\"}}", "2:applications[0].config"},
 
 		// Slips of the pen.
@@ -118,6 +120,19 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{src + "kind: csv\n    time_zone: Berlin", `5:sources[1].time_zone: "Berlin" is no IANA time zone`},
 		{src + "kind: csv\n    raw_retention: -1h", "5:sources[1].raw_retention: less than nothing"},
 		{src + "kind: csv\n    mapping: gone.yaml", "5:sources[1].mapping: open DIR/gone.yaml: no such file"},
+
+		// Contracts.
+		{src + "kind: csv\n    contract: {min_row: 1}", "5:sources[1].contract.min_row: unknown key; there are freshness, key_stability, max_rows, min_rows, null_rate"},
+		{src + "kind: csv\n    contract:\n      min_rows: many", "6:sources[1].contract.min_rows: many is neither a whole number up to 10000000 nor a share like 80%"},
+		{src + "kind: csv\n    contract:\n      max_rows: 1.5", "6:sources[1].contract.max_rows: 1.5 is neither a whole number"},
+		{src + "kind: csv\n    contract:\n      max_rows: 1.234%", "6:sources[1].contract.max_rows: 1.234% is not a share like 80% or 0.5%"},
+		{src + "kind: csv\n    contract:\n      key_stability: 80", "6:sources[1].contract.key_stability: 80 is not a share like 80% or 0.5%"},
+		{src + "kind: csv\n    contract:\n      key_stability: 101%", "6:sources[1].contract.key_stability: more than all"},
+		{src + "kind: csv\n    contract:\n      null_rate:\n        dept: 2%", "7:sources[1].contract.null_rate.dept: no field of a record: there are external_id, status, "},
+		{src + "kind: csv\n    contract:\n      null_rate:\n        department: 200%", "7:sources[1].contract.null_rate.department: more than all"},
+		{src + "kind: csv\n    contract:\n      freshness: -1h", "6:sources[1].contract.freshness: less than nothing"},
+		{src + "kind: csv\n    contract:\n      freshness: 1d", `6:sources[1].contract.freshness: "1d" is no duration`},
+		{"sources:\n  - name: b\n    kind: manual\n    contract: {min_rows: 1}", "4:sources[0].contract: operators' own words are no roster"},
 
 		// Applications.
 		{app + "enforce: ful", `6:applications[1].enforce: "ful" is none of observe, add, own, full`},
@@ -326,6 +341,39 @@ func TestWhoTakesAPartIsToldWhichKeyIsWrong(t *testing.T) {
 	} {
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s…", err, want)
+		}
+	}
+}
+
+func TestWhatAContractLeavesOutIsAsWithoutOne(t *testing.T) {
+	t.Parallel()
+	ingest := func(contract string) *roster.Contract {
+		t.Helper()
+		s, err := settings.Parse("tenure.yaml", []byte("sources:\n  - name: a\n    kind: csv\n"+contract))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := s.Ingest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg.Sources[0].Contract
+	}
+	if got := ingest(""); got != nil {
+		t.Errorf("a source without a contract has %+v", got)
+	}
+	const percent = roster.Percent
+	whole := roster.Contract{
+		MinRows: roster.Bound{Rows: 500}, MaxRows: roster.Bound{Share: 120 * percent}, KeyStability: 95*percent + 50,
+		NullRate: map[string]roster.Share{"department": 2 * percent, "attributes.cost_center": 0}, Freshness: 26 * time.Hour,
+	}
+	for contract, want := range map[string]roster.Contract{
+		"    contract: {freshness: 26h}":                 {MinRows: roster.Bound{Share: 80 * percent}, KeyStability: 80 * percent, Freshness: 26 * time.Hour},
+		"    contract: {min_rows: 0, key_stability: 0%}": {},
+		`    contract: {min_rows: 500, max_rows: 120%, key_stability: 95.5%, null_rate: {department: 2%, attributes.cost_center: 0%}, freshness: 26h}`: whole,
+	} {
+		if diff := cmp.Diff(want, *ingest(contract)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", contract, diff)
 		}
 	}
 }

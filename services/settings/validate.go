@@ -263,8 +263,8 @@ func (s *Settings) sources() error {
 		if !src.Roster.Empty() {
 			return s.Errorf(key+".roster", "not built yet")
 		}
-		if !src.Contract.Empty() {
-			return s.Errorf(key+".contract", "not built yet")
+		if err := s.contract(key+".contract", src); err != nil {
+			return err
 		}
 	}
 	return nil

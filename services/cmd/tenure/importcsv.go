@@ -27,16 +27,22 @@ const (
 )
 
 func newImport(c *client) *cobra.Command {
-	return &cobra.Command{
+	var asRoster bool
+	var made string
+	cmd := &cobra.Command{
 		Use:   "import SOURCE FILE.csv",
 		Short: "Feed people from a CSV file; safe to repeat",
 		Long: `Import hands the rows of a CSV file to a source of kind csv, as records: the header names the fields of a record
 (external_id, status, given_name, …, attributes.NAME), each row is one person. The same rows again have no second effect.
-A row that cannot be understood is held and listed; the others go in.`,
-		Example: "  tenure import acme-csv people.csv\n  tenure import acme-csv - < people.csv",
+A row that cannot be understood is held and listed; the others go in.
+
+With --roster the file is everybody whom the source knows. Nothing of it is taken in before all of it was judged by the
+source's contract, and a file that breaks it is held whole (exit code 4). What it repeats changes nothing; whoever is not
+in it is shown by "tenure people findings", and keeps their access.`,
+		Example: "  tenure import acme-csv people.csv\n  tenure import acme-csv - < people.csv\n  tenure import acme-csv everybody.csv --roster\n  tenure import acme-csv yesterday.csv --roster --made 2026-11-22T06:00:00Z",
 		Args:    cobra.ExactArgs(2),
 		RunE: c.run(func(s *session) error {
-			in, size := io.Reader(os.Stdin), int64(-1)
+			in, size := os.Stdin, int64(-1)
 			if name := s.args[1]; name != "-" {
 				file, err := os.Open(name) //nolint:gosec // the file the user named
 				if err != nil {
@@ -48,18 +54,32 @@ A row that cannot be understood is held and listed; the others go in.`,
 				}
 				in = file
 			}
-			bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(s.progress), progressbar.OptionShowBytes(true),
-				progressbar.OptionSetDescription("import"), progressbar.OptionClearOnFinish())
-			counted := progressbar.NewReader(in, bar)
 			im := &importer{session: s, source: s.args[0]}
-			err := im.file(&counted)
-			_ = bar.Finish() // a bar that cannot be drawn is no failure
-			if err != nil {
+			if asRoster {
+				return importRoster(im, in, made)
+			}
+			if made != "" {
+				return fault.New(fault.Usage, "--made goes with --roster")
+			}
+			if err := im.watched(in, size); err != nil {
 				return err
 			}
 			return im.report()
 		}),
 	}
+	cmd.Flags().BoolVar(&asRoster, "roster", false, "the file is everybody whom the source knows")
+	cmd.Flags().StringVar(&made, "made", "", "when a roster was made, like 2026-11-22T06:00:00Z (default: now)")
+	return cmd
+}
+
+// watched is file with a progress bar.
+func (im *importer) watched(in io.Reader, size int64) error {
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(im.progress), progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription("import"), progressbar.OptionClearOnFinish())
+	counted := progressbar.NewReader(in, bar)
+	err := im.file(&counted)
+	_ = bar.Finish() // a bar that cannot be drawn is no failure
+	return err
 }
 
 // importer turns rows into records and hands them in, a batch at a time.
@@ -72,6 +92,7 @@ type importer struct {
 	rows    int // read so far
 	held    []*peoplev1.ItemResult
 	taken   int
+	roster  *rosterFile // nil: the rows are handed in as they are
 }
 
 func (im *importer) file(in io.Reader) error {
@@ -158,15 +179,31 @@ func (im *importer) hand() error {
 	if len(im.records) == 0 {
 		return nil
 	}
-	digest := sha256.New()
-	for _, record := range im.records {
-		digest.Write([]byte(record))
-		digest.Write([]byte{'\n'})
+	req := &peoplev1.SubmitRequest{Source: im.source, RecordsJson: im.records}
+	if im.roster != nil {
+		if send := im.roster.next(req); !send {
+			im.records, im.size = im.records[:0], 0
+			return nil
+		}
+	} else {
+		digest := sha256.New()
+		writeRecords(digest, im.records)
+		req.Key = "csv-" + hex.EncodeToString(digest.Sum(nil))
 	}
-	first := im.rows - len(im.records)
-	answer, err := im.people.Submit(im.ctx, &peoplev1.SubmitRequest{
-		Source: im.source, Key: "csv-" + hex.EncodeToString(digest.Sum(nil)), RecordsJson: im.records,
-	})
+	return im.submit(req)
+}
+
+// writeRecords writes what tells records from others.
+func writeRecords(w io.Writer, records []string) {
+	for _, record := range records {
+		_, _ = io.WriteString(w, record+"\n") // a digest takes everything
+	}
+}
+
+// submit hands a batch in and notes what became of it.
+func (im *importer) submit(req *peoplev1.SubmitRequest) error {
+	first := im.rows - len(req.GetRecordsJson())
+	answer, err := im.people.Submit(im.ctx, req)
 	if err != nil {
 		return fmt.Errorf("rows %d to %d (run it again, what is in has no second effect): %w", first+1, im.rows, err)
 	}
@@ -187,11 +224,15 @@ func (im *importer) report() error {
 		return im.out.document(many("held", im.held), part{"taken", func() (json.RawMessage, error) { return json.RawMessage(fmt.Sprint(im.taken)), nil }})
 	}
 	im.out.line("%d rows taken, %d held", im.taken, len(im.held))
+	im.listHeld()
+	return nil
+}
+
+func (im *importer) listHeld() {
 	for _, item := range im.held {
 		im.out.line("  row %d (%s): %s", item.GetItem()+1, clean(item.GetExternalId()), clean(item.GetHeld()))
 	}
 	if len(im.held) > 0 {
 		im.out.line("see them: tenure deliveries list --held")
 	}
-	return nil
 }

@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 refused.`,
 	})
 	root.AddCommand(
 		newDev(), newServe(),
-		newPeople(c), newAccess(c), newApps(c), newDeliveries(c), newSend(c), newImport(c),
+		newPeople(c), newAccess(c), newApps(c), newDeliveries(c), newRosters(c), newSend(c), newImport(c),
 		newEvents(c), newModel(c), newAudit(c), newHolds(c),
 		later("connector", "the conformance kit"),
 	)
