@@ -193,8 +193,7 @@ func TestExitCodesTellHowACommandEnded(t *testing.T) {
 func TestWhatIsNotBuiltYetIsRefusedByName(t *testing.T) {
 	t.Parallel()
 	for line, name := range map[string]string{
-		"people merge 1 2": "people merge",
-		"people split 1":   "people split", "apps reconcile wiki": "apps reconcile", "connector conform x --fixture y": "connector",
+		"apps reconcile wiki": "apps reconcile", "connector conform x --fixture y": "connector",
 	} {
 		if r := execute(t, t.TempDir(), "tenure", strings.Fields(line)...).want(t, 2); !strings.Contains(r.stderr, name+": not built yet") {
 			t.Errorf("%s: %s", r.line, r.stderr)
