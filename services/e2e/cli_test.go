@@ -93,7 +93,7 @@ func TestEveryCommandAnswersInJSON(t *testing.T) {
 		"access show": "1", "access why": "1 wiki group:staff", "access who": "--app wiki",
 		"apps list": "", "apps show": "wiki", "apps plan": "wiki", "apps stuck": "", "apps retry": "wiki 1",
 		"holds list": "", "holds show": hold, "holds release": hold, "holds reject": hold,
-		"people findings": "", "rosters list": "", "rosters show": "files " + nobody.Roster.ID, "rosters accept": "files " + nobody.Roster.ID,
+		"people merge": "1 7", "people split": "1 files:7", "people findings": "", "rosters list": "", "rosters show": "files " + nobody.Roster.ID, "rosters accept": "files " + nobody.Roster.ID,
 		"deliveries list": "", "deliveries show": held.Delivery, "deliveries replay": held.Delivery,
 		"send": send, "import": "files people.csv", "events tail": "--since 1h --no-follow", "events parked": "",
 		"model check": "model", "model test": "model", "model diff": "model", "model apply": "model --yes", "model show": "",
