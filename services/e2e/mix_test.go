@@ -1,5 +1,3 @@
-//go:build mix
-
 package e2e
 
 import (

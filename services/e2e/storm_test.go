@@ -1,5 +1,3 @@
-//go:build mix
-
 package e2e
 
 import (
@@ -9,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -348,32 +347,30 @@ func (s *storm) checkJournals(t *testing.T) {
 	}
 }
 
-// warehouseJournal reads what PostgreSQL logged of every statement: what was in a transaction that was committed had effect.
+// logged is a line of PostgreSQL's log: the session, and either a statement or what was said of the one before.
+var logged = regexp.MustCompile(`^(\S+) (LOG:  (?:statement|execute [^:]+): (.*)|NOTICE:|WARNING:)`)
+
+// warehouseJournal reads what PostgreSQL logged of every statement: what was in a transaction that was committed had effect,
+// unless it was so already.
 func (s *storm) warehouseJournal(t *testing.T) (journal []effect) {
 	t.Helper()
 	under := map[string][]effect{} // by session
 	for line := range strings.Lines(read(t, s.warehouse.log(t))) {
-		session, rest, ok := strings.Cut(line, " ")
-		_, statement, isStatement := strings.Cut(rest, ": ")
-		if !ok || !isStatement {
+		said := logged.FindStringSubmatch(strings.TrimSpace(line))
+		if said == nil {
 			continue
 		}
-		if strings.HasPrefix(rest, "NOTICE:") || strings.HasPrefix(rest, "WARNING:") { // it was so already
-			if done := under[session]; len(done) > 0 {
-				under[session] = done[:len(done)-1]
-			}
-			continue
-		}
-		statement = strings.TrimSpace(statement)
-		switch {
+		session, statement := said[1], said[3]
+		done := under[session]
+		switch e, ok := warehouseEffect(statement); {
+		case statement == "": // of the statement before: it was so already
+			under[session] = done[:max(len(done)-1, 0)]
 		case statement == "begin", statement == "rollback":
 			under[session] = nil
 		case statement == "commit":
-			journal, under[session] = append(journal, under[session]...), nil
-		default:
-			if e, ok := warehouseEffect(statement); ok {
-				under[session] = append(under[session], e)
-			}
+			journal, under[session] = append(journal, done...), nil
+		case ok:
+			under[session] = append(done, e)
 		}
 	}
 	return journal

@@ -23,7 +23,7 @@ type warehouse struct {
 // newWarehouse starts a PostgreSQL with these roles to be granted, and an administrator for Tenure who is no superuser.
 func newWarehouse(t *testing.T, grantable []string) *warehouse {
 	t.Helper()
-	admin, err := url.Parse(sqltest.PostgresServer(t))
+	admin, err := url.Parse(sqltest.PostgresServer(t, "log_min_messages=notice", "log_statement=all", "log_line_prefix=%c "))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +69,18 @@ func (w *warehouse) applicationAt(t *testing.T, address string) string {
     config: {url: %q, password_file: %q}
     account: {login: person.user_name}
 `, dsn.String(), password)
+}
+
+// log is the file in which the server writes every statement, a line of which begins with the session.
+func (w *warehouse) log(t *testing.T) string {
+	t.Helper()
+	conn := w.connect(t)
+	defer conn.Close(t.Context())
+	var data string
+	if err := conn.QueryRow(t.Context(), "SHOW data_directory").Scan(&data); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(filepath.Dir(data), "log")
 }
 
 func (w *warehouse) connect(t *testing.T) *pgx.Conn {
