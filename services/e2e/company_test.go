@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,16 @@ func readCompany(t *testing.T) company {
 		t.Fatalf("%d events of %d people, want 1771 of 1000", len(c.postings), len(people))
 	}
 	return c
+}
+
+// oneIn is the history of one in n of the people.
+func (c company) oneIn(n int) (some company) {
+	for i, r := range c.records {
+		if number, err := strconv.Atoi(r.ExternalID); err == nil && number%n == 0 {
+			some.records, some.postings = append(some.records, r), append(some.postings, c.postings[i])
+		}
+	}
+	return some
 }
 
 // after are all people by external id, as they are after the first n events.

@@ -28,10 +28,13 @@ import (
 
 func TestTheEndIsTheSame(t *testing.T) {
 	if testing.Short() {
-		t.Skip("1,771 webhooks, five times")
+		t.Skip("a company's history, six times")
 	}
 	t.Parallel()
 	c := readCompany(t)
+	if os.Getenv("TENURE_TEST_WHOLE") == "" {
+		c = c.oneIn(5)
+	}
 	seed := uint64(time.Now().UnixNano())
 	for name, way := range map[string]func(*storm, *testing.T){
 		"in order of date":                        (*storm).inOrder,
@@ -186,6 +189,9 @@ func (s *storm) storeDeleted(t *testing.T) {
 	s.settle(t)
 }
 
+// troubles is how often an application loses a reply, or is busy.
+const troubles = 12
+
 // applicationsAway lets each application be down for a while, be busy and lose replies, while the history goes on.
 func (s *storm) applicationsAway(t *testing.T) {
 	hr := s.serve(t, sqldb.SQLite).hr(t)
@@ -197,25 +203,22 @@ func (s *storm) applicationsAway(t *testing.T) {
 		w.setDown(true)
 		hr.postAll(t, postings[tenth:2*tenth], true)
 		w.setDown(false)
-		w.loseReplies(40)
+		w.loseReplies(troubles)
 		if n == 0 {
-			w.answerBusy(40)
+			w.answerBusy(troubles)
 		}
 		postings = postings[2*tenth:]
 	}
-	s.suite.Throttle(40)
-	for _, w := range wires {
-		w.loseReplies(20)
-	}
+	s.suite.Throttle(troubles)
 	hr.postAll(t, postings, true)
 	s.settle(t)
 	for n, w := range wires {
-		if lost, _ := w.counts(); lost < 40 {
-			t.Errorf("application %d lost %d replies, want at least 40", n, lost)
+		if lost, _ := w.counts(); lost < troubles {
+			t.Errorf("application %d lost %d replies, want %d", n, lost, troubles)
 		}
 	}
-	if _, turnedAway := s.toDirectory.counts(); turnedAway < 40 {
-		t.Errorf("the directory was busy %d times, want 40", turnedAway)
+	if _, turnedAway := s.toDirectory.counts(); turnedAway < troubles {
+		t.Errorf("the directory was busy %d times, want %d", turnedAway, troubles)
 	}
 }
 
@@ -247,7 +250,8 @@ func (s *storm) compare(t *testing.T, n int) {
 	active, left := 0, 0
 	for id, r := range s.company.after(n) {
 		name := names[id]
-		if !userName(r).MatchString(name) {
+		// Who had left before anything else was heard of them never got a name.
+		if (r.Status == "active" || name != "") && !userName(r).MatchString(name) {
 			t.Errorf("%s has the user name %q", id, name)
 		}
 		for app, wish := range wishes {

@@ -22,6 +22,7 @@ type wire struct {
 	open  map[net.Conn]bool
 	down  bool
 	lose  int  // replies still to be lost
+	said  int  // replies since one was
 	lost  int  // replies that were
 	busy  int  // requests still to be answered with busy, on a wire that speaks LDAP
 	turns int  // away: requests that were
@@ -74,7 +75,10 @@ func (w *wire) cut() {
 	}
 }
 
-// loseReplies cuts the next n connections on which the application replies, and the replies with them.
+// lossy is how many replies there are for each that is lost, while some are to be: what answers nothing at all is down.
+const lossy = 7
+
+// loseReplies cuts n of the next connections on which the application replies, and the replies with them.
 func (w *wire) loseReplies(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,15 +122,25 @@ func (w *wire) leave(conns ...net.Conn) {
 	}
 }
 
-// take takes one of what is still to happen.
-func (w *wire) take(left, done *int) bool {
+// isLost says of a reply that it is to be lost.
+func (w *wire) isLost() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if *left == 0 {
+	if w.said++; w.lose == 0 || w.said < lossy {
 		return false
 	}
-	*left--
-	*done++
+	w.lose, w.lost, w.said = w.lose-1, w.lost+1, 0
+	return true
+}
+
+// isBusy says of a request that it is to be turned away.
+func (w *wire) isBusy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy == 0 {
+		return false
+	}
+	w.busy, w.turns = w.busy-1, w.turns+1
 	return true
 }
 
@@ -160,7 +174,7 @@ func (w *wire) replies(client, application net.Conn) {
 	for {
 		reply, err := w.reply(application, buffer)
 		if len(reply) > 0 {
-			if w.take(&w.lose, &w.lost) {
+			if w.isLost() {
 				return
 			}
 			if _, err := client.Write(reply); err != nil {
@@ -204,7 +218,7 @@ func (w *wire) requests(client, application net.Conn) {
 			return
 		}
 		reply, answerable := replyTo[request.Children[1].Tag]
-		if !answerable || !w.take(&w.busy, &w.turns) {
+		if !answerable || !w.isBusy() {
 			if _, err := application.Write(request.Bytes()); err != nil {
 				return
 			}
