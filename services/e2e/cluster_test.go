@@ -142,6 +142,17 @@ func (c *cluster) replaceApplications(t *testing.T, applications string) {
 	}
 }
 
+// openBrake lets everybody lose access at once.
+func (c *cluster) openBrake(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(c.dir, "policy", "tenure.yaml")
+	text := read(t, file)
+	for _, limit := range []string{"max(5,min(50,5%))", "10%", "20%"} {
+		text = strings.Replace(text, ": "+limit+"\n", ": 100%\n", 1)
+	}
+	write(t, file, text)
+}
+
 // has is what a person has in the applications, by their own word: "wiki group:staff, …".
 func (c *cluster) has(t *testing.T, email string) map[string]string {
 	t.Helper()

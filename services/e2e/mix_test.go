@@ -78,6 +78,7 @@ func (m *mix) applications(t *testing.T) string {
       cn: person.given_name + " " + person.family_name
       mail: person.email
       employeeNumber: person.external_id
+    limits: {timeout: 5s}
   - name: suite
     connector: scim
     environment: prod
@@ -91,8 +92,10 @@ func (m *mix) applications(t *testing.T) string {
       name.givenName: person.given_name
       name.familyName: person.family_name
       emails[type eq "work"].value: person.email
+    limits: {timeout: 5s}
 `, m.toDirectory.address, m.directory.AdminDN(), filepath.Join(dir, "directory"), peopleBase, groupsBase, m.directory.EmptyGroupMember(),
-		m.toSuite.address, m.suite.Path(), filepath.Join(dir, "suite")) + m.warehouse.applicationAt(t, m.toWarehouse.address)
+		m.toSuite.address, m.suite.Path(), filepath.Join(dir, "suite")) + m.warehouse.applicationAt(t, m.toWarehouse.address) +
+		"    limits: {timeout: 5s}\n" // how long it is waited, after a lost reply, for what may still come of the call
 }
 
 // mixModel gives every active person a directory entry with a group for everybody and one per department, a SCIM account

@@ -24,7 +24,7 @@ type wire struct {
 	lose  int  // replies still to be lost
 	said  int  // replies since one was
 	lost  int  // replies that were
-	busy  int  // requests still to be answered with busy, on a wire that speaks LDAP
+	busy  bool // requests are answered with busy, on a wire that speaks LDAP
 	turns int  // away: requests that were
 	ldap  bool // whether it does
 }
@@ -85,11 +85,11 @@ func (w *wire) loseReplies(n int) {
 	w.lose = n
 }
 
-// answerBusy answers the next n requests of a wire that speaks LDAP in the application's place.
-func (w *wire) answerBusy(n int) {
+// setBusy answers requests of a wire that speaks LDAP in the application's place, until it is not busy any more.
+func (w *wire) setBusy(busy bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.busy = n
+	w.busy = busy
 }
 
 // counts are the replies lost and the requests turned away so far.
@@ -137,11 +137,10 @@ func (w *wire) isLost() bool {
 func (w *wire) isBusy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.busy == 0 {
-		return false
+	if w.busy {
+		w.turns++
 	}
-	w.busy, w.turns = w.busy-1, w.turns+1
-	return true
+	return w.busy
 }
 
 func (w *wire) pass(t *testing.T, client net.Conn) {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -178,7 +179,7 @@ func (s *Service) weigh(
 			Person:     p.GetId(),
 			N:          before.N + 1,
 			Basis:      store.Basis{PersonVersion: signed(p.GetVersion()), ModelSeq: rules.applied.Seq, Accounts: s.basis},
-			Employment: employmentOf(before.Employment, p, t.since),
+			Employment: employmentOf(before.Employment, p, cmp.Or(t.known, t.since)),
 			At:         s.now(),
 			Errors:     wanted.Errors,
 			Trigger:    t.event,

@@ -9,15 +9,15 @@ import (
 	"github.com/tenurehq/tenure/services/policy/internal/store"
 )
 
-// employmentOf is where a person stands, given where they stood at the last decision. since is when the fact that led to
-// this one was committed, for an ingest that does not say when an end became known.
+// employmentOf is where a person stands, given where they stood at the last decision. said is when the word was given that
+// led to this one, for an ingest that does not say when an end became known.
 //
 // A run of employment begins when somebody whose access had ended is employed from that end on. Who is employed again
 // from a start before the end had their termination cancelled, or a cut lifted: it is the same run. Somebody whom no
 // decision ever found without employment has not left, whatever became of their dates.
-func employmentOf(before store.Employment, p *peoplev1.Person, since time.Time) store.Employment {
+func employmentOf(before store.Employment, p *peoplev1.Person, said time.Time) store.Employment {
 	after := store.Employment{Run: max(before.Run, 1)}
-	ended, known := end(p, before, since)
+	ended, known := end(p, before, said)
 	switch {
 	case !ended.IsZero():
 		after.EndedAt, after.KnownAt = ended, known
@@ -44,12 +44,12 @@ func runs(status peoplev1.PersonStatus) bool {
 }
 
 // end is when a person's access had to end and when that became known: by HR's word, or by a cut where that came first.
-func end(p *peoplev1.Person, before store.Employment, since time.Time) (ended, known time.Time) {
+func end(p *peoplev1.Person, before store.Employment, said time.Time) (ended, known time.Time) {
 	if p.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
 		ended, known = moment(p.GetEndedAt()), moment(p.GetEndKnownAt())
 	}
 	if !ended.IsZero() && known.IsZero() {
-		known = since
+		known = said
 		if ended.Equal(before.EndedAt) {
 			known = before.KnownAt
 		}

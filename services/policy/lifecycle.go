@@ -17,6 +17,7 @@ type trigger struct {
 	version int64     // ingest must know at least this version of the person; 0: any
 
 	// Of a lifecycle event.
+	known    time.Time // when the word was given that has come true; a last day may be known long before
 	kind     eventv1.LifecycleKind
 	source   string
 	delivery string
@@ -46,7 +47,7 @@ func (s *Service) onLifecycle(ctx context.Context, batch []bus.Event) error {
 		}
 		triggers[lifecycle.GetPersonId()] = trigger{
 			event: e.ID, cause: e.Cause(), since: e.Time, version: version,
-			kind: lifecycle.GetKind(), source: lifecycle.GetSource(), delivery: lifecycle.GetDeliveryId(),
+			known: moment(lifecycle.GetKnownAt()), kind: lifecycle.GetKind(), source: lifecycle.GetSource(), delivery: lifecycle.GetDeliveryId(),
 			actor: lifecycle.GetActor(), changed: lifecycle.GetChanged(),
 		}
 	}

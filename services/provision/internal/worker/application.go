@@ -205,7 +205,12 @@ func (a *application) guard(ctx context.Context, back func(context.Context, stri
 			if err := sleep(ctx, a.breaker.nextProbe()); err != nil {
 				return nil //nolint:nilerr // told to stop
 			}
-			if _, p := a.check(ctx); p == nil || p.Code == connectorv1.Code_CODE_UNSUPPORTED {
+			_, p := a.check(ctx)
+			if p == nil || p.Code == connectorv1.Code_CODE_UNSUPPORTED {
+				break
+			}
+			if p.Code == connectorv1.Code_CODE_RATE_LIMITED { // it works, and is asked too often
+				a.pacer.throttled(p.RetryAfter)
 				break
 			}
 		}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -9,8 +10,8 @@ import (
 )
 
 // pacer keeps the calls to an application under its rate. Urgent calls go first. When the application says that it is
-// called too often, all calls pause for as long as it asks, and the rate is halved; every call that it takes lets the
-// rate grow again, slowly. Safe for concurrent use.
+// called too often, all calls pause for as long as it asks, and the rate is halved; while it takes calls the rate grows
+// again, slowly. Safe for concurrent use.
 type pacer struct {
 	ceiling rate.Limit // what the operator and the connector allow; rate.Inf: no limit
 
@@ -22,13 +23,15 @@ type pacer struct {
 	calls    int       // to know from what an unlimited rate is to be halved
 	lastRate int
 	halved   time.Time // when the rate was halved last
+	grown    time.Time // when it grew last
 }
 
 const (
 	slowest   = rate.Limit(0.2)  // calls a second that throttling never goes below
 	unlimited = rate.Limit(1000) // calls a second from which an unlimited rate is unlimited again
 	few       = 10               // calls a second that no application should mind; more if more were made
-	growth    = 1.01             // by every call that was taken
+	doubling  = 10 * time.Second // in which the rate doubles while calls are taken: by time, or the slowest would grow slowest
+	pulse     = 5 * time.Second  // what counts of the time between two calls
 	unsaid    = time.Second      // the pause when the application asks for one and does not say for how long
 )
 
@@ -129,7 +132,7 @@ func (p *pacer) throttled(after time.Duration) {
 	if now.Sub(p.halved) < max(after, unsaid) {
 		return // calls that were under way together are one complaint
 	}
-	p.halved = now
+	p.halved, p.grown = now, now
 	limit := p.limiter.Limit()
 	if limit == rate.Inf {
 		limit = rate.Limit(max(p.lastRate, p.calls, few))
@@ -145,7 +148,10 @@ func (p *pacer) taken() {
 	if limit >= p.ceiling {
 		return
 	}
-	if limit *= growth; limit > unlimited && p.ceiling == rate.Inf {
+	now := time.Now()
+	limit *= rate.Limit(math.Exp2(float64(min(now.Sub(p.grown), pulse)) / float64(doubling)))
+	p.grown = now
+	if limit > unlimited && p.ceiling == rate.Inf {
 		limit = rate.Inf
 	}
 	p.set(min(limit, p.ceiling))
