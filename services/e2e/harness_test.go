@@ -33,6 +33,9 @@ var built struct {
 	err error
 }
 
+// whole says that the tests that take long are run at their full size: make storms.
+func whole() bool { return os.Getenv("TENURE_TEST_WHOLE") != "" }
+
 // TestMain removes what was built.
 func TestMain(m *testing.M) {
 	m.Run()

@@ -135,8 +135,8 @@ func (r *replicated) hr(t *testing.T) *hr {
 }
 
 func TestARollingRestartUnderLoadLosesNothingAndDoesNothingTwice(t *testing.T) {
-	if testing.Short() {
-		t.Skip("ten processes, three applications and four servers")
+	if !whole() {
+		t.Skip("ten processes and three NATS nodes, each restarted: make storms")
 	}
 	r := newReplicated(t)                                      // alone: it measures pauses
 	for _, replica := range []string{"policy-1", "policy-2"} { // half of this company moves or leaves within minutes

@@ -32,7 +32,7 @@ func TestTheEndIsTheSame(t *testing.T) {
 	}
 	t.Parallel()
 	c := readCompany(t)
-	if os.Getenv("TENURE_TEST_WHOLE") == "" {
+	if !whole() {
 		c = c.oneIn(5)
 	}
 	seed := uint64(time.Now().UnixNano())

@@ -76,7 +76,7 @@ func (w *wire) cut() {
 }
 
 // lossy is how many replies there are for each that is lost, while some are to be: what answers nothing at all is down.
-const lossy = 7
+const lossy = 25
 
 // loseReplies cuts n of the next connections on which the application replies, and the replies with them.
 func (w *wire) loseReplies(n int) {
