@@ -69,4 +69,4 @@ $(TOOLS)/%: scripts/tools/go.mod scripts/tools/go.sum
 	cd scripts/tools && GOWORK=off GOBIN="$(CURDIR)/$(TOOLS)" go install tool
 	@touch $(TOOLS)/*
 
-.PHONY: help build run cluster test race check lint modules generated generate bench vuln
+.PHONY: help build run cluster storms test race check lint modules generated generate bench vuln
