@@ -19,7 +19,7 @@ func TestEveryProcessRefusesABrokenConfigurationInOneLine(t *testing.T) {
 		"no such file":     {"secret_file: hr.secret", "secret_file: gone", "sources[0].secret_file"},
 		"later kind":       {"kind: csv", "kind: scim", "sources[1].kind"},
 		"impossible limit": {"data_dir: data", "data_dir: data\nbrake: {per_hour: ten}", "brake.per_hour"},
-		"later connector":  {"connector: demo", "connector: ldap", "applications[0].connector"},
+		"later connector":  {"connector: demo", "connector: kerberos", "applications[0].connector"},
 		"bad expression":   {"login: person.user_name", "login: person.nickname", "applications[0].account.login"},
 		"wrong type":       {"checkpoint_every: 60s", "checkpoint_every: often", "audit.checkpoint_every"},
 		"connector's own":  {"temper: plain", "temper: bad", "applications[0].config.temper"},

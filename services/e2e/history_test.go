@@ -18,13 +18,16 @@ import (
 // What it looks into are the applications, not Tenure.
 func TestHistoryEndsInExactlyTheAccessOfTheModel(t *testing.T) {
 	if testing.Short() {
-		t.Skip("1,771 webhooks, four times")
+		t.Skip("1,771 webhooks, twice")
 	}
 	t.Parallel()
 	c := readCompany(t)
 	seed := uint64(time.Now().UnixNano())
 	for _, engine := range []string{sqldb.SQLite, sqldb.Postgres} {
 		for _, order := range []string{"in order of date", "shuffled, each delivery twice"} {
+			if (engine == sqldb.SQLite) != (order == "in order of date") && !whole() {
+				continue // each engine and each order once
+			}
 			t.Run(engine+", "+order, func(t *testing.T) {
 				t.Parallel()
 				h := newHistory(t, c, engine)

@@ -173,9 +173,10 @@ func (s *storm) storeDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	remove := func() {
-		if err := os.RemoveAll(store); err != nil {
-			t.Fatal(err)
-		}
+		await(t, "the store to be gone", func() (bool, string) { // a live server goes on writing into it meanwhile
+			err := os.RemoveAll(store)
+			return err == nil, fmt.Sprint(err)
+		})
 	}
 	tn.hr(t).postAll(t, s.company.postings[:third], true)
 	remove() // much is still under way
