@@ -1,8 +1,8 @@
 package policy
 
 import (
-	"cmp"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
