@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,7 +29,8 @@ func TestEveryProcessRefusesABrokenConfigurationInOneLine(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "hr.secret"), "whsec_"+token()+"\n")
-			good := `data_dir: data
+			at := freeAddresses(t, 3) // what is found wrong late is found after listening
+			good := fmt.Sprintf("listen: {http: %q, grpc: %q, metrics: %q}\n", at[0], at[1], at[2]) + `data_dir: data
 log_level: info
 audit: {checkpoint_every: 60s}
 sources:
