@@ -10,6 +10,8 @@ have_postgres || packages+=(postgresql)
 command -v openssl >/dev/null || packages+=(openssl)
 [ -x /usr/sbin/slapd ] || command -v slapd >/dev/null || packages+=(slapd)
 command -v ldapsearch >/dev/null || packages+=(ldap-utils)
+command -v psql >/dev/null || packages+=(postgresql-client)
+command -v curl >/dev/null || packages+=(curl)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 
