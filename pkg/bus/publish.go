@@ -9,7 +9,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tenurehq/tenure/pkg/crash"
 	"github.com/tenurehq/tenure/pkg/fault"
 )
 
@@ -32,11 +31,6 @@ func (b *Bus) PublishChunk(ctx context.Context, events []Event) error {
 			return fault.New(fault.TooLarge, "event %s has a body of %d bytes, more than %d", e.ID, len(e.Data), MaxData)
 		}
 	}
-	var at crash.Place
-	if crash.Enabled && len(events) > 0 {
-		at = crash.At(events[0].Origin)
-		at.Reach("before publishing")
-	}
 	futures := make([]jetstream.PubAckFuture, 0, len(events))
 	var failed error
 	for i := range events {
@@ -58,9 +52,6 @@ func (b *Bus) PublishChunk(ctx context.Context, events []Event) error {
 		}
 	}
 	if failed == nil {
-		if crash.Enabled {
-			at.Reach("after publishing")
-		}
 		return nil
 	}
 	if errors.Is(failed, jetstream.ErrNoStreamResponse) || errors.Is(failed, nats.ErrDisconnected) {

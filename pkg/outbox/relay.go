@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/crash"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/telemetry"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
@@ -264,10 +265,13 @@ func (s *sender) publish(ctx context.Context, c chunk) bool {
 		s.log.Error("a chunk cannot be read", zap.Uint64(telemetry.FieldSeq, c.first), zap.Error(err))
 		return true
 	}
+	at := crash.At(s.origin)
 	for failures := 0; ; {
+		at.Reach("before publishing")
 		// An attempt is finished even when the process is told to stop; it is bounded.
 		err := s.bus.PublishChunk(context.WithoutCancel(ctx), events)
 		if err == nil {
+			at.Reach("after publishing")
 			if failures > 0 {
 				s.log.Info("the stream takes events again")
 			}
