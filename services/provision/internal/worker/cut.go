@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -201,22 +200,13 @@ func (w *Worker) noteCuts(ctx context.Context, cuts []store.Cut) error {
 // repairCuts compares all cuts with ingest's: at start, at intervals, and whenever the stream is a new one. So a lost event
 // is found, and the key is at hand when ingest is not.
 func (w *Worker) repairCuts(ctx context.Context) error {
-	for {
-		next := w.cfg.Timing.Repair + rand.N(w.cfg.Timing.Repair/10+1) //nolint:gosec // so that applications do not ask all at once
-		if err := w.compareCuts(ctx); err != nil && ctx.Err() == nil {
+	return w.often(ctx, w.cutsNow, func(ctx context.Context) bool {
+		err := w.compareCuts(ctx)
+		if err != nil && ctx.Err() == nil {
 			w.log.Warn("cuts not compared", zap.Error(err))
-			next = min(next, repairRetry)
 		}
-		timer := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		case <-w.cutsNow:
-			timer.Stop()
-		}
-	}
+		return err == nil
+	})
 }
 
 func (w *Worker) compareCuts(ctx context.Context) error {

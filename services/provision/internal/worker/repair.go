@@ -28,16 +28,23 @@ const (
 // message that was lost is found by it.
 func (w *Worker) repair(ctx context.Context) error {
 	applied := false
-	for {
+	return w.often(ctx, w.repairNow, func(ctx context.Context) bool {
 		if !applied {
 			applied = w.apply(ctx)
 		}
-		next := w.cfg.Timing.Repair + rand.N(w.cfg.Timing.Repair/10+1) //nolint:gosec // so that applications do not ask all at once
-		if err := w.compare(ctx); err != nil && ctx.Err() == nil {
+		err := w.compare(ctx)
+		if err != nil && ctx.Err() == nil {
 			w.log.Warn("generations not compared", zap.Error(err))
-			next = min(next, repairRetry)
 		}
-		if !applied {
+		return err == nil && applied
+	})
+}
+
+// often does what compares states: at start, at intervals, whenever the bell rings, and soon again when it did not succeed.
+func (w *Worker) often(ctx context.Context, bell <-chan struct{}, do func(context.Context) bool) error {
+	for {
+		next := w.cfg.Timing.Repair + rand.N(w.cfg.Timing.Repair/10+1) //nolint:gosec // so that applications do not ask all at once
+		if !do(ctx) {
 			next = min(next, repairRetry)
 		}
 		timer := time.NewTimer(next)
@@ -46,7 +53,7 @@ func (w *Worker) repair(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-timer.C:
-		case <-w.repairNow:
+		case <-bell:
 			timer.Stop()
 		}
 	}
