@@ -41,14 +41,10 @@ func (w *world) gone(app, person string) {
 func (w *world) keyKnown() {
 	w.t.Helper()
 	for _, a := range w.cfg.Applications {
-		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			if key, err := store.New(w.dbs[a.Name]).CutKey(w.t.Context()); err == nil && len(key) > 0 {
-				break
-			}
-			if time.Now().After(deadline) {
-				w.t.Fatalf("the worker of %s does not know the key", a.Name)
-			}
-		}
+		until(w.t, "key to be known to the worker of "+a.Name, func() bool {
+			key, err := store.New(w.dbs[a.Name]).CutKey(w.t.Context())
+			return err == nil && len(key) > 0
+		})
 	}
 }
 
@@ -280,9 +276,7 @@ func TestWhoIsCutBeforeAnythingWasDesiredGetsNothing(t *testing.T) {
 		w := newWorld(t, engine, one("code", m))
 		svc, _ := w.start()
 		w.ingest.order(kindCut, "ann", 2)
-		for deadline := time.Now().Add(patience); w.noted("code", "ann").Version == 0 && time.Now().Before(deadline); {
-			time.Sleep(5 * time.Millisecond)
-		}
+		until(t, "cut to be noted", func() bool { return w.noted("code", "ann").Version > 0 })
 		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}, version: 1})
 		if o := w.done("code", "ann"); o.GetObserved() != none {
 			t.Errorf("the outcome shows %s", o.GetObserved())

@@ -80,15 +80,11 @@ func (s *ingest) GetCuts(req *peoplev1.GetCutsRequest, stream grpc.ServerStreami
 // untilAsked waits until a question about a person was answered.
 func (s *ingest) untilAsked(person string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	until(s.t, "question about "+person, func() bool {
 		s.mu.Lock()
-		asked := s.asked[person]
-		s.mu.Unlock()
-		if asked {
-			return
-		}
-	}
-	s.t.Fatalf("nobody asked about %s", person)
+		defer s.mu.Unlock()
+		return s.asked[person]
+	})
 }
 
 // know makes a cut or a lift true, and tells nobody.

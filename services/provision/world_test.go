@@ -378,12 +378,22 @@ func (w *world) summary() []string {
 // untilTarget waits until a worker's row about a person is as it should be.
 func (w *world) untilTarget(app, person, what string, is func(store.Target) bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if target, found, err := store.New(w.dbs[app]).Target(w.t.Context(), person); err == nil && found && is(target) {
-			return
+	until(w.t, fmt.Sprintf("target of %s in %s to be %s", person, app, what), func() bool {
+		target, found, err := store.New(w.dbs[app]).Target(w.t.Context(), person)
+		return err == nil && found && is(target)
+	})
+}
+
+// until asks again and again whether it is so.
+func until(t testing.TB, what string, ask func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ask(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s in vain for the %s", patience, what)
 		}
 	}
-	w.t.Fatalf("target of %s in %s not %s within %s", person, app, what, patience)
 }
 
 func (w *world) untilMarked(app, person string, generation int64) {
