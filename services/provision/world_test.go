@@ -385,13 +385,13 @@ func (w *world) untilTarget(app, person, what string, is func(store.Target) bool
 }
 
 // until asks again and again whether it is so.
-func until(t testing.TB, what string, ask func() bool) {
-	t.Helper()
+func until(tb testing.TB, what string, ask func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); !ask(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain for the %s", patience, what)
+			tb.Fatalf("waited %s in vain for the %s", patience, what)
 		}
 	}
 }
