@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,10 +9,11 @@ import (
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 )
 
-// rosterFigures are shown by the replica that judges rosters.
+// rosterFigures are shown by the replica that judges rosters. They are safe for concurrent use.
 type rosterFigures struct {
 	held, absent, stale, age *prometheus.GaugeVec
 
+	mu     sync.Mutex
 	silent map[string]bool // sources that were stale when last looked at
 }
 
@@ -57,6 +59,8 @@ func (f *rosterFigures) show(source string, c store.RosterCounts, stale bool, no
 	if !c.Made.IsZero() {
 		f.age.WithLabelValues(source).Set(max(0, now.Sub(c.Made).Seconds()))
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	became := stale && !f.silent[source]
 	f.silent[source] = stale
 	return became
