@@ -241,6 +241,30 @@ func TestALeaverIsGoneOnlyWhenNothingCanComeLate(t *testing.T) {
 	})
 }
 
+// TestARemovalThatComesLateIsMadeUndone: its reply was lost, and it takes effect after a newer decision gave the access again.
+func TestARemovalThatComesLateIsMadeUndone(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a", "b")
+		a := one("code", m)
+		a.Limits.Timeout = 2 * time.Second
+		w := newWorld(t, engine, a)
+		w.start()
+		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a", "b"}})
+		w.done("code", "ann")
+		let := make(chan struct{})
+		landed := late(w.lossy(), eventv1.Op_OP_REVOKE, let)
+		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+		w.done("code", "ann") // by another call
+		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a", "b"}})
+		w.done("code", "ann")
+		close(let)
+		<-landed
+		w.untilState("code", "ann", store.Settled)
+		accountsAre(t, m, "id-1 ann tenure:ann enabled a b")
+	})
+}
+
 // TestAnOvertakenJoinerMakesWayAtOnce: the newer decision does not wait for the older one's lease.
 func TestAnOvertakenJoinerMakesWayAtOnce(t *testing.T) {
 	t.Parallel()

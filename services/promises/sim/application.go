@@ -66,6 +66,7 @@ type target struct {
 	settled    uint64    // generation
 	version    uint64    // of the person, as settled
 	quiet      time.Time
+	taking     time.Time
 	record     plan.Record
 	stuck      bool
 }
@@ -141,8 +142,6 @@ func (a *application) land(how int) bool {
 	switch late := !a.w.now.Before(c.entry.notAfter.Add(skew)); {
 	case late && a.w.bug != NotAfterIgnored:
 	case c.failed && (!s.Op.Destructive() || s.Op == plan.Delete):
-	case s.Op.Destructive() && a.targets[c.entry.person].epoch > c.entry.epoch:
-		// Not modelled: see "What is not promised" in docs/promises.md.
 	case c.lies:
 		result = plan.Changed
 	default:
@@ -174,14 +173,17 @@ func (a *application) loseRequest(how int) {
 	}
 }
 
-func (a *application) loseReply(how int) {
-	if c := a.some(how, func(c *call) bool { return !c.deaf }); c != nil {
-		a.w.tell("the connection of operation %d breaks", c.entry.id)
-		c.deaf = true
-		if c.next == len(c.entry.steps) {
-			a.drop(c)
-		}
+func (a *application) loseReply(how int) bool {
+	c := a.some(how, func(c *call) bool { return !c.deaf })
+	if c == nil {
+		return false
 	}
+	a.w.tell("the connection of operation %d breaks", c.entry.id)
+	c.deaf = true
+	if c.next == len(c.entry.steps) {
+		a.drop(c)
+	}
+	return true
 }
 
 func (a *application) lie(how int) {

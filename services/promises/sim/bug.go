@@ -41,6 +41,7 @@ const (
 	NoLookup
 	NoReadBack
 	NoQuiet
+	LateRemovalForgotten
 	LateIsForeign
 	ClosedByOther
 	RevokedOnWord
@@ -49,6 +50,7 @@ const (
 	OutcomeForgotten
 	CutIgnored
 	CutForgotten
+	NewIsSettled
 	LiftForgotten
 	SinkInMemory
 	HolesSkipped
@@ -57,44 +59,46 @@ const (
 )
 
 var bugs = [numberOfBugs]string{
-	NoBug:               "none",
-	AnswerEarly:         "the source is answered before its delivery is committed",
-	IDReuse:             "a delivery's id with another body is accepted",
-	TimersInMemory:      "due times are in memory",
-	ArrivalCounts:       "a record holds from its arrival on",
-	RelayForgets:        "the relay forgets what is not sent when it dies",
-	ChunkChanges:        "a chunk that is published again has other members",
-	AckEarly:            "a message is acknowledged before what it led to is committed",
-	NaiveCursor:         "policy compares only what changed since it compared last",
-	NoRepair:            "nobody compares states",
-	NoCAS:               "policy saves without compare-and-set (P0)",
-	VersionLess:         "policy's guard says < instead of <=",
-	LeaverKeepsStanding: "a leaver keeps what they had",
-	BrakePerBatch:       "the brake counts a batch and not the window",
-	BrakeOutside:        "the brake is asked outside the transaction",
-	ActsOnMessage:       "a worker carries out what the message says",
-	NoLease:             "the lease on a target is dropped early",
-	LeaseShort:          "the lease is shorter than the request, and intents of before are not taken up",
-	FenceMissing:        "an intent is committed whoever holds the target",
-	CallFirst:           "the call is made before its intent is committed",
-	NotAfterIgnored:     "a connector does not look at not_after",
-	BlindRetry:          "an unknown call is repeated without looking",
-	UnknownIsNothing:    "an unknown call is taken for one that did nothing",
-	NoLookup:            "an account is created without looking for one",
-	NoReadBack:          "what is called done is not read back",
-	NoQuiet:             "a call that may come late is not waited for",
-	LateIsForeign:       "what a call gave that came late counts as given by others",
-	ClosedByOther:       "who has lost the target closes its intents",
-	RevokedOnWord:       "what is called revoked and still there counts as given by others",
-	ReleaseNotRequired:  "a step that takes away needs no release",
-	EnabledIsEnough:     "entitlements of who is enabled are not taken away",
-	OutcomeForgotten:    "an intent gets no outcome",
-	CutIgnored:          "a worker waits for policy about somebody who is cut",
-	CutForgotten:        "a decision from before a cut enables again when it is lifted",
-	LiftForgotten:       "what a cut disabled stays so when policy hears of the lift first",
-	SinkInMemory:        "audit acknowledges what is in memory only",
-	HolesSkipped:        "audit skips holes",
-	NoPull:              "audit does not pull what it lacks",
+	NoBug:                "none",
+	AnswerEarly:          "the source is answered before its delivery is committed",
+	IDReuse:              "a delivery's id with another body is accepted",
+	TimersInMemory:       "due times are in memory",
+	ArrivalCounts:        "a record holds from its arrival on",
+	RelayForgets:         "the relay forgets what is not sent when it dies",
+	ChunkChanges:         "a chunk that is published again has other members",
+	AckEarly:             "a message is acknowledged before what it led to is committed",
+	NaiveCursor:          "policy compares only what changed since it compared last",
+	NoRepair:             "nobody compares states",
+	NoCAS:                "policy saves without compare-and-set (P0)",
+	VersionLess:          "policy's guard says < instead of <=",
+	LeaverKeepsStanding:  "a leaver keeps what they had",
+	BrakePerBatch:        "the brake counts a batch and not the window",
+	BrakeOutside:         "the brake is asked outside the transaction",
+	ActsOnMessage:        "a worker carries out what the message says",
+	NoLease:              "the lease on a target is dropped early",
+	LeaseShort:           "the lease is shorter than the request, and intents of before are not taken up",
+	FenceMissing:         "an intent is committed whoever holds the target",
+	CallFirst:            "the call is made before its intent is committed",
+	NotAfterIgnored:      "a connector does not look at not_after",
+	BlindRetry:           "an unknown call is repeated without looking",
+	UnknownIsNothing:     "an unknown call is taken for one that did nothing",
+	NoLookup:             "an account is created without looking for one",
+	NoReadBack:           "what is called done is not read back",
+	NoQuiet:              "a call that may come late is not waited for",
+	LateRemovalForgotten: "a removal that may come late is not waited for",
+	LateIsForeign:        "what a call gave that came late counts as given by others",
+	ClosedByOther:        "who has lost the target closes its intents",
+	RevokedOnWord:        "what is called revoked and still there counts as given by others",
+	ReleaseNotRequired:   "a step that takes away needs no release",
+	EnabledIsEnough:      "entitlements of who is enabled are not taken away",
+	OutcomeForgotten:     "an intent gets no outcome",
+	CutIgnored:           "a worker waits for policy about somebody who is cut",
+	NewIsSettled:         "what was settled counts for an account that is new",
+	CutForgotten:         "a decision from before a cut enables again when it is lifted",
+	LiftForgotten:        "what a cut disabled stays so when policy hears of the lift first",
+	SinkInMemory:         "audit acknowledges what is in memory only",
+	HolesSkipped:         "audit skips holes",
+	NoPull:               "audit does not pull what it lacks",
 }
 
 func (b Bug) String() string { return bugs[b] }

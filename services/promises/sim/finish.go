@@ -18,8 +18,8 @@ func (k *worker) rest() {
 			until = p.Wait
 		}
 		k.finish(until, false)
-	case k.quiet() && p.Leaving:
-		k.finish(k.t.quiet, false)
+	case k.doubt().After(k.w.now):
+		k.finish(k.doubt(), false)
 	case k.blind:
 		k.t.attempts++
 		k.finish(k.w.now.Add(k.delay()), false)
@@ -30,7 +30,7 @@ func (k *worker) rest() {
 
 // settle mirrors task.settle.
 func (k *worker) settle() {
-	k.t.attempts, k.t.quiet, k.t.urgent, k.t.stuck = 0, time.Time{}, false, false
+	k.t.attempts, k.t.urgent, k.t.stuck = 0, false, false
 	k.t.settled, k.t.record.Decision, k.t.version = k.t.generation, k.d.Decision, k.d.PersonVersion
 	k.finish(k.plan.Again, true)
 }

@@ -27,6 +27,7 @@ type Setup struct {
 	Own          bool // Tenure takes away only what it gave
 	NothingLost  bool // by the stream, and nobody compares: messages that come at least once must do
 	LateEffects  bool // what nobody waits for any more takes effect at the last moment
+	TakenBack    bool // in the end every connection breaks, and HR says that everybody works after all
 	Stall        int  // in the end somebody stands still until all others have come to rest: 1.. a replica of policy, then a worker
 }
 
@@ -83,7 +84,7 @@ func Draw(seed uint64) Schedule {
 	r := rand.New(rand.NewPCG(seed, 0x7e9de)) //nolint:gosec // repeats, guards nothing
 	s := Schedule{Seed: seed, Setup: Setup{
 		People: 1 + r.IntN(3), Apps: 1 + r.IntN(2), StaleSearch: r.IntN(3) == 0, UniqueNames: r.IntN(2) == 0, NothingLost: r.IntN(4) == 0,
-		LateEffects: r.IntN(2) == 0, Own: r.IntN(2) == 0, Stall: r.IntN(2 + replicas + workers),
+		LateEffects: r.IntN(2) == 0, Own: r.IntN(2) == 0, Stall: r.IntN(2 + replicas + workers), TakenBack: r.IntN(4) == 0,
 	}}
 	if r.IntN(3) == 0 {
 		s.Setup.Limit = 1

@@ -304,6 +304,17 @@ func (k *worker) allowed() []plan.Step {
 
 func (k *worker) quiet() bool { return k.w.now.Before(k.t.quiet) && k.w.bug != NoQuiet }
 
+// doubt mirrors task.doubt.
+func (k *worker) doubt() time.Time {
+	switch {
+	case k.w.bug == NoQuiet:
+		return time.Time{}
+	case k.plan.Leaving, k.w.bug == LateRemovalForgotten:
+		return k.t.quiet
+	}
+	return later(k.t.quiet, k.t.taking)
+}
+
 func sameSteps(a, b []plan.Step) bool {
 	return slices.EqualFunc(a, b, func(x, y plan.Step) bool { return x.Op == y.Op && x.Target == y.Target })
 }
@@ -406,9 +417,12 @@ func (k *worker) heard(op *operation) {
 	copy(results, op.results)
 	for i, s := range op.entry.steps {
 		r := results[i]
-		if !s.Op.Destructive() && (r == plan.Unknown || r == plan.NoResult) {
-			if until := op.entry.notAfter.Add(skew); until.After(k.t.quiet) {
-				k.t.quiet = until
+		if r == plan.Unknown || r == plan.NoResult {
+			until := op.entry.notAfter.Add(skew)
+			if s.Op.Destructive() {
+				k.t.taking = later(k.t.taking, until)
+			} else {
+				k.t.quiet = later(k.t.quiet, until)
 			}
 		}
 		if s.Op == plan.Create && (r == plan.Changed || r == plan.Unchanged) {
@@ -417,7 +431,11 @@ func (k *worker) heard(op *operation) {
 	}
 	d := op.entry.desired
 	d.Stays = k.d.Stays && k.d.PersonVersion == d.PersonVersion
+	settled := k.t.record.Decision
 	k.t.record = k.t.record.Advance(d, op.plan, results, op.entry.at)
+	if k.w.bug == NewIsSettled {
+		k.t.record.Decision = settled
+	}
 	for i, s := range op.entry.steps {
 		if k.w.bug == RevokedOnWord && s.Op == plan.Revoke && results[i] == plan.Changed {
 			k.t.record.Gave = slices.DeleteFunc(slices.Clone(k.t.record.Gave), func(e string) bool { return e == s.Target })
@@ -426,6 +444,13 @@ func (k *worker) heard(op *operation) {
 	if k.w.bug == UnknownIsNothing {
 		k.t.record.CreateTried, k.t.record.Creating, k.t.quiet = time.Time{}, false, time.Time{}
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (op *operation) failed() bool {

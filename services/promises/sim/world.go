@@ -121,6 +121,9 @@ roles:
 // settle lets everything work that can, until nothing is left to do. Holds of the brake are released, and nothing is lost
 // any more. Where somebody is cut, policy works only when everything else has come to rest: a cut needs no policy.
 func (w *world) settle() {
+	if w.setup.TakenBack {
+		w.takeBack()
+	}
 	w.tell("nothing is lost any more, and everybody works")
 	for p := range w.people {
 		w.policy.stopped = w.policy.stopped || w.people[p].cutStands
@@ -142,6 +145,18 @@ func (w *world) settle() {
 		w.tell("who stood still goes on")
 	}
 	w.rest(w.now.Add(ever))
+}
+
+// takeBack lets requests, of whose replies nobody will hear, meet with decisions that want the opposite.
+func (w *world) takeBack() {
+	for _, a := range w.apps {
+		for more := true; more; {
+			more = a.loseReply(0)
+		}
+	}
+	for p := range w.people {
+		w.ingest.say(p, p*0x80)
+	}
 }
 
 const policyAway = 10 * time.Minute

@@ -12,7 +12,7 @@ type Record struct {
 	Gave      []string // entitlements that Tenure gave, sorted
 	Run       uint64   // of employment that the account was used for last; 0: not known
 
-	Decision          uint64 // the decision that was settled last
+	Decision          uint64 // the decision that was settled last; 0: none was for the account that there is
 	DisabledForLeaver bool
 	DisabledVersion   uint64 // the person version for which it was disabled
 	CutGeneration     uint64 // the generation for which sessions and credentials were cut
@@ -76,7 +76,7 @@ func (r Record) Advance(d Desired, p Plan, results []Result, at time.Time) Recor
 		case Create:
 			if result.mayHaveHappened() {
 				r.CreateTried, r.Creating = at, true
-				r.Deleted = false
+				r.Deleted, r.Decision = false, 0 // nothing was settled of this one
 			}
 		case Disable:
 			if result.mayHaveHappened() {

@@ -33,3 +33,20 @@ func TestWhatIsCalledRevokedAndStillListedStaysOurs(t *testing.T) {
 		}
 	}
 }
+
+// TestANewAccountHasSettledNothing: only its creation had effect, after the decision had been settled without one (under a
+// cut that was lifted since).
+func TestANewAccountHasSettledNothing(t *testing.T) {
+	t.Parallel()
+	d := plan.Desired{Person: "ann", Generation: 1, Decision: 2, PersonVersion: 3, State: plan.Enabled, Attributes: map[string]string{"login": "ann"}, Run: 1}
+	can := plan.Capabilities{Name: "login", Ops: map[plan.Op]plan.Support{plan.Create: {}, plan.Enable: {}}}
+	create := plan.Plan{Steps: []plan.Step{{Op: plan.Create}, {Op: plan.Enable}}, Enforce: plan.Own}
+	record := plan.Record{Decision: 2}.Advance(d, create, []plan.Result{plan.Unknown, plan.Unknown}, time.Unix(1, 0))
+	half := plan.Account{ID: "1", Name: "ann", Marker: plan.Marker("ann"), Status: plan.StatusDisabled, Attributes: d.Attributes, GrantsComplete: true}
+	p := plan.Make(plan.Input{
+		Desired: d, Found: plan.Found{Marked: []plan.Account{half}}, Record: record, Can: can, Settings: plan.Settings{Enforce: plan.Own}, Now: time.Unix(2, 0),
+	})
+	if !slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Op == plan.Enable }) {
+		t.Errorf("an account of which half was made is left so: %v %v", p.Steps, p.Notes)
+	}
+}

@@ -68,7 +68,7 @@ func finish(t *testing.T, s *store.Store, holder string, x store.Target) bool {
 	t.Helper()
 	var held bool
 	err := s.InTx(t.Context(), func(tx store.Tx) (err error) {
-		held, err = tx.Finish(t.Context(), holder, x)
+		held, err = tx.Finish(t.Context(), holder, x, store.Cut{})
 		return err
 	})
 	if err != nil {
@@ -193,6 +193,7 @@ func TestWhatIsFinishedIsKept(t *testing.T) {
 			CutGeneration: 2, UnwantedSince: now, Deleted: true, DeletedVersion: 4, CreateTried: now, Creating: true,
 			Run: 2,
 		}
+		x.TakingUntil = now.Add(2 * time.Second)
 		x.EndedAt, x.EndKnownAt, x.CutOffAt = now, now.Add(time.Second), now.Add(time.Minute)
 		x.Observed, x.ObservedAt = []byte{0, 1}, now
 		if !finish(t, s, "one", x) {
@@ -233,6 +234,27 @@ func TestANewerGenerationStaysDue(t *testing.T) {
 		}
 		if len(claim(t, s, "one", urgent, now.Add(time.Second))) != 1 {
 			t.Error("the newer generation is not claimed at once")
+		}
+	})
+}
+
+func TestACutThatIsHeardOfInTheInstantOfTheClaimStaysDue(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		mark(t, s, now, store.Mark{Person: "ann", Generation: 1, Lane: normal})
+		x := claim(t, s, "one", normal, now)[0].Target
+		err := s.InTx(t.Context(), func(tx store.Tx) error {
+			_, err := tx.PutCuts(t.Context(), []store.Cut{{Person: "ann", Version: 2, Stands: true, At: now}}, urgent, normal, now)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.State, x.DueAt, x.SettledGeneration = store.Settled, time.Time{}, 1
+		if !finish(t, s, "one", x) {
+			t.Fatal("the holder could not finish")
+		}
+		if got := ann(t, s); got.State != store.Due || !got.DueAt.Equal(now) || got.Lane != urgent {
+			t.Errorf("after a cut the target is %+v", got)
 		}
 	})
 }

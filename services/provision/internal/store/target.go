@@ -55,8 +55,10 @@ type Target struct {
 	Removal    bool
 	StuckSince time.Time
 	Notes      []string
-	QuietUntil time.Time
-	Pending    string // operation to be polled
+	// Until then a call whose reply was lost may still have effect:
+	QuietUntil  time.Time // one that gives
+	TakingUntil time.Time // one that takes away
+	Pending     string    // operation to be polled
 
 	Record     plan.Record
 	Observed   []byte
@@ -78,29 +80,29 @@ const targetColumns = `person, generation, lane, state, due_at, marked_at, attem
 	problem, reason, detail, removal, stuck_since, notes, quiet_until, pending,
 	account_id, made, gave, left_as_leaver, disabled_version, cut_generation, unwanted_since,
 	deleted, deleted_version, create_tried, creating, observed, observed_at,
-	run, ended_at, end_known_at, cut_off_at`
+	run, ended_at, end_known_at, cut_off_at, taking_until`
 
 func scanTarget(scan func(...any) error) (Target, error) {
 	var (
-		t                                                        Target
-		due, marked, stuck, quiet, unwanted, tried, observed     int64
-		removal, left, deleted, creating, made                   int64
-		decision, disabledVersion, cutGeneration, deletedVersion int64
-		run, ended, known, cutOff                                int64
-		notes, gave                                              []byte
+		t                                                            Target
+		due, marked, stuck, quiet, taking, unwanted, tried, observed int64
+		removal, left, deleted, creating, made                       int64
+		decision, disabledVersion, cutGeneration, deletedVersion     int64
+		run, ended, known, cutOff                                    int64
+		notes, gave                                                  []byte
 	)
 	err := scan(&t.Person, &t.Generation, &t.Lane, &t.State, &due, &marked, &t.Attempts, &t.Epoch,
 		&t.SettledGeneration, &decision, &t.PersonVersion, &t.ModelSeq,
 		&t.Problem, &t.Reason, &t.Detail, &removal, &stuck, &notes, &quiet, &t.Pending,
 		&t.Record.AccountID, &made, &gave, &left, &disabledVersion, &cutGeneration, &unwanted,
 		&deleted, &deletedVersion, &tried, &creating, &t.Observed, &observed,
-		&run, &ended, &known, &cutOff)
+		&run, &ended, &known, &cutOff, &taking)
 	if err != nil {
 		return t, err
 	}
 	t.DueAt, t.MarkedAt, t.StuckSince = sqldb.Time(due), sqldb.Time(marked), sqldb.Time(stuck)
 	t.wasDue = t.DueAt
-	t.QuietUntil, t.ObservedAt = sqldb.Time(quiet), sqldb.Time(observed)
+	t.QuietUntil, t.TakingUntil, t.ObservedAt = sqldb.Time(quiet), sqldb.Time(taking), sqldb.Time(observed)
 	t.EndedAt, t.EndKnownAt, t.CutOffAt = sqldb.Time(ended), sqldb.Time(known), sqldb.Time(cutOff)
 	t.Removal = removal == 1
 	if stuck > 0 {
@@ -134,9 +136,9 @@ const (
 	problem, reason, detail, removal, stuck_since, notes, quiet_until, pending,
 	account_id, made, gave, left_as_leaver, disabled_version, cut_generation, unwanted_since,
 	deleted, deleted_version, create_tried, creating, observed, observed_at,
-	run, ended_at, end_known_at, cut_off_at`
+	run, ended_at, end_known_at, cut_off_at, taking_until`
 	blanks = `0, 2, %[1]s, %[1]s, 0, '', 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, %[2]s, 0, '',
-	'', 0, %[2]s, 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, 0, 0, 0, 0, 0`
+	'', 0, %[2]s, 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, 0, 0, 0, 0, 0, 0`
 )
 
 // marksPerStatement keeps the parameters of one statement well below every engine's limit.

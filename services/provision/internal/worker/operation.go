@@ -252,9 +252,13 @@ func (k *task) heard(op *operation) {
 		if r == plan.Pending {
 			op.pending = true
 		}
-		gives := !plan.Op(op.steps[i].GetOp()).Destructive()
-		if gives && (r == plan.Unknown || r == plan.NoResult) {
-			k.t.QuietUntil = later(k.t.QuietUntil, op.entry.NotAfter.Add(k.cfg.Timing.Skew))
+		if r == plan.Unknown || r == plan.NoResult {
+			until := op.entry.NotAfter.Add(k.cfg.Timing.Skew)
+			if plan.Op(op.steps[i].GetOp()).Destructive() {
+				k.t.TakingUntil = later(k.t.TakingUntil, until)
+			} else {
+				k.t.QuietUntil = later(k.t.QuietUntil, until)
+			}
 		}
 		if id := op.results; id != nil && op.steps[i].GetOp() == eventv1.Op_OP_CREATE {
 			k.hint = op.results[i].GetProblem().GetExistingAccountId()
@@ -373,12 +377,4 @@ func (op *operation) account(named string) string {
 		}
 	}
 	return named
-}
-
-// pendingMatters says that an accepted operation may still change what the read shows.
-func (k *task) pendingMatters() bool {
-	if k.t.Pending == "" {
-		return false
-	}
-	return k.plan.Leaving || len(k.plan.Steps) > 0 || !k.plan.Wait.IsZero()
 }

@@ -28,7 +28,6 @@ func (k *task) settle(ctx context.Context) {
 		t.State = store.Observing
 	}
 	t.Problem, t.Reason, t.Detail, t.Removal, t.StuckSince = "", "", "", false, time.Time{}
-	t.QuietUntil, t.Pending = time.Time{}, ""
 	t.Lane = normal // what falls due by itself later is in no hurry
 	isNew := t.SettledGeneration < t.Generation
 	t.SettledGeneration = t.Generation
@@ -240,7 +239,7 @@ func (k *task) write(ctx context.Context, tx store.Tx, conclude func(*store.Targ
 		t := k.t
 		t.Was = was
 		findings = conclude(&t, was)
-		held, err = tx.Finish(ctx, k.holder, t)
+		held, err = tx.Finish(ctx, k.holder, t, k.cut)
 		if err != nil || held {
 			return findings, held, err
 		}

@@ -344,17 +344,26 @@ func (k *task) rest(ctx context.Context) {
 			problem.Message = "hold " + k.hold
 		}
 		k.end(ctx, problem)
-	case k.pendingMatters(), len(p.Steps) > 0: // what is left waits for a call that may still have effect
+	case k.t.Pending != "", len(p.Steps) > 0: // what is left waits for a call that may still have effect
 		k.wait(ctx, k.t.QuietUntil)
 	case !p.Wait.IsZero():
 		k.wait(ctx, earlier(p.Wait, now.Add(k.delay())))
 	case k.blind: // what can be found is gone; there may be more
 		k.postpone(ctx, reasonBlind)
-	case k.quiet() && k.plan.Leaving:
-		k.wait(ctx, k.t.QuietUntil) // gone is only what stays gone after the last call that may come late
+	case k.doubt().After(now):
+		k.wait(ctx, k.doubt())
 	default:
 		k.settle(ctx)
 	}
+}
+
+// doubt is until when a call whose reply was lost may undo what was read: gone is only what stays gone after it, and there what
+// stays there. What takes away does a leaver no harm, however late it comes.
+func (k *task) doubt() time.Time {
+	if k.plan.Leaving {
+		return k.t.QuietUntil
+	}
+	return later(k.t.QuietUntil, k.t.TakingUntil)
 }
 
 // sameSteps says that a plan asks again for what was just called done.
