@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ const (
 // errDoubt ends a transaction that would hold somebody: people are counted anew, and causes asked for, before it is so.
 var errDoubt = errors.New("somebody would be held")
 
-// census is how many people there are to lose access, as counted last.
+// census is how many people there are with access, as counted last.
 type census struct {
 	mu         sync.Mutex
 	counted    time.Time // by time.Now; zero: never
@@ -72,55 +73,86 @@ func (s *Service) recount(ctx context.Context) error {
 	}
 }
 
-// forgetRemoved deletes what no window looks back on any more.
-func (s *Service) forgetRemoved(ctx context.Context) error {
+// forget deletes what no window looks back on any more.
+func (s *Service) forget(ctx context.Context) error {
 	return s.store.InTx(ctx, func(tx store.Tx) error {
 		if err := tx.LockBrake(ctx); err != nil {
 			return err
 		}
-		return tx.ForgetRemoved(ctx, s.now().Add(-day))
+		return tx.Forget(ctx, s.now().Add(-day))
 	})
 }
 
-// judge gives a verdict on each removal by what was released in the windows before, and counts those that are released.
+// judge gives a verdict on each change by what was released in the windows before, and counts those that are released.
 // The brake must be locked: from here on nobody else counts until the transaction is over.
 func (s *Service) judge(
-	ctx context.Context, tx store.Tx, population brake.Population, removals []brake.Removal,
+	ctx context.Context, tx store.Tx, population brake.Population, changes []brake.Change,
 ) ([]brake.Verdict, error) {
 	now := s.now()
+	removed, err := s.removed(ctx, tx, population, changes, now)
+	if err != nil {
+		return nil, err
+	}
+	before := spent(removed, now)
+	changes = uncounted(changes, removed, now)
+	if slices.ContainsFunc(changes, func(c brake.Change) bool { return c.Privileged }) {
+		given, err := tx.Elevated(ctx, now.Add(-day))
+		if err != nil {
+			return nil, err
+		}
+		before.Privileged = len(given)
+		ungiven(changes, given)
+	}
+	verdicts := brake.Judge(s.cfg.Brake, population, before, changes)
+	var released []store.Removed
+	var elevated []string
+	for i, c := range changes {
+		if !verdicts[i].Released() || c.Corroboration != brake.Uncorroborated {
+			continue
+		}
+		if c.Privileged {
+			elevated = append(elevated, c.Person)
+		}
+		if !c.Loses {
+			continue
+		}
+		apps := maps.Clone(removed[c.Person].Apps)
+		if apps == nil {
+			apps = map[string]time.Time{}
+		}
+		for _, app := range c.Apps {
+			apps[app] = now
+		}
+		released = append(released, store.Removed{Person: c.Person, At: now, Apps: apps})
+	}
+	if err := tx.PutRemoved(ctx, released); err != nil {
+		return nil, err
+	}
+	return verdicts, tx.PutElevated(ctx, elevated, now)
+}
+
+// removed returns who lost access in the windows before: all of them, or only those of the changes where no window can be
+// full, the hour's limit being the least.
+func (s *Service) removed(
+	ctx context.Context, tx store.Tx, population brake.Population, changes []brake.Change, now time.Time,
+) (map[string]store.Removed, error) {
+	var losers []string
+	for _, c := range changes {
+		if c.Loses {
+			losers = append(losers, c.Person)
+		}
+	}
+	if len(losers) == 0 {
+		return nil, nil
+	}
 	count, err := tx.CountRemoved(ctx, now.Add(-day))
 	if err != nil {
 		return nil, err
 	}
-	var removed map[string]store.Removed
-	if count+len(removals) <= s.cfg.Brake.PerHour.Of(population.People) { // no window can be full: the hour's limit is the least
-		people := make([]string, len(removals))
-		for i, r := range removals {
-			people[i] = r.Person
-		}
-		removed, err = tx.RemovedOf(ctx, people, now.Add(-day))
-	} else {
-		removed, err = tx.Removed(ctx, now.Add(-day))
+	if count+len(losers) <= s.cfg.Brake.PerHour.Of(population.People) {
+		return tx.RemovedOf(ctx, losers, now.Add(-day))
 	}
-	if err != nil {
-		return nil, err
-	}
-	verdicts := brake.Judge(s.cfg.Brake, population, spent(removed, now), uncounted(removals, removed, now))
-	var released []store.Removed
-	for i, r := range removals {
-		if !verdicts[i].Released() || r.Corroboration != brake.Uncorroborated {
-			continue
-		}
-		apps := maps.Clone(removed[r.Person].Apps)
-		if apps == nil {
-			apps = map[string]time.Time{}
-		}
-		for _, app := range r.Apps {
-			apps[app] = now
-		}
-		released = append(released, store.Removed{Person: r.Person, At: now, Apps: apps})
-	}
-	return verdicts, tx.PutRemoved(ctx, released)
+	return tx.Removed(ctx, now.Add(-day))
 }
 
 // spent counts the people of the windows before now.
@@ -138,29 +170,36 @@ func spent(removed map[string]store.Removed, now time.Time) brake.Spent {
 	return s
 }
 
-// uncounted says of removals in which counts their people are already.
-func uncounted(removals []brake.Removal, removed map[string]store.Removed, now time.Time) []brake.Removal {
-	all := make([]brake.Removal, len(removals))
-	for i, r := range removals {
-		if before, ok := removed[r.Person]; ok {
-			r.Counted = brake.Day
+// uncounted says of changes in which counts of losses their people are already.
+func uncounted(changes []brake.Change, removed map[string]store.Removed, now time.Time) []brake.Change {
+	all := make([]brake.Change, len(changes))
+	for i, c := range changes {
+		if before, ok := removed[c.Person]; ok {
+			c.Counted = brake.Day
 			if before.At.After(now.Add(-hour)) {
-				r.Counted = brake.Hour
+				c.Counted = brake.Hour
 			}
 			var apps []string
-			for _, app := range r.Apps {
+			for _, app := range c.Apps {
 				if _, ok := before.Apps[app]; !ok {
 					apps = append(apps, app)
 				}
 			}
-			r.Apps = apps
+			c.Apps = apps
 		}
-		all[i] = r
+		all[i] = c
 	}
 	return all
 }
 
-// keep is what a transaction does about the removals of the decisions that it saves.
+// ungiven says of changes whose people were given something privileged within the day that more costs nothing.
+func ungiven(changes []brake.Change, given map[string]bool) {
+	for i := range changes {
+		changes[i].Privileged = changes[i].Privileged && !given[changes[i].Person]
+	}
+}
+
+// keep is what a transaction does about the decisions that it saves and the brake judges.
 type keep struct {
 	held    []store.Held
 	ended   []string // people of whom nothing is held any more
@@ -169,19 +208,19 @@ type keep struct {
 	doubted []*decision
 }
 
-// brake judges the removals of decisions whose people were claimed in this transaction.
+// brake judges decisions whose people were claimed in this transaction.
 func (s *Service) brake(ctx context.Context, tx store.Tx, population brake.Population, claimed []*decision) (*keep, error) {
 	k := &keep{isHeld: map[string]bool{}, events: map[eventv1.Lane][]bus.Event{}}
 	var judged []*decision
-	var removals []brake.Removal
+	var changes []brake.Change
 	for _, d := range claimed {
-		r := d.removal
+		r := d.impact
 		switch {
 		case r != nil && r.corroboration == brake.Uncorroborated && r.stays:
 			k.hold(d, d.held.Status, d.held.Effects.GetLimit(), s.now())
 		case r != nil && r.corroboration == brake.Uncorroborated:
 			judged = append(judged, d)
-			removals = append(removals, brake.Removal{Person: d.Person, Apps: r.apps})
+			changes = append(changes, r.change(d.Person))
 		case d.held.Status != store.NotHeld:
 			k.end(d)
 		}
@@ -192,7 +231,7 @@ func (s *Service) brake(ctx context.Context, tx store.Tx, population brake.Popul
 	if err := tx.LockBrake(ctx); err != nil {
 		return nil, err
 	}
-	verdicts, err := s.judge(ctx, tx, population, removals)
+	verdicts, err := s.judge(ctx, tx, population, changes)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +252,7 @@ func (s *Service) brake(ctx context.Context, tx store.Tx, population brake.Popul
 
 // hold keeps a decision back, whole.
 func (k *keep) hold(d *decision, status store.Status, limit string, now time.Time) {
-	r := d.removal
+	r := d.impact
 	h := store.Held{
 		Person: d.Person, Hold: r.cause.ID(), Status: status, Digest: r.digest, OpenedAt: now, Kept: d.before,
 	}
@@ -233,7 +272,7 @@ func (k *keep) hold(d *decision, status store.Status, limit string, now time.Tim
 // end lets go of what was held: a decision took its place.
 func (k *keep) end(d *decision) {
 	k.ended = append(k.ended, d.Person)
-	if d.removal == nil || d.removal.corroboration != brake.Approved {
+	if d.impact == nil || d.impact.corroboration != brake.Approved {
 		k.tell(d, d.held.Hold, eventv1.HoldState_HOLD_STATE_ENDED)
 	}
 }

@@ -60,7 +60,7 @@ type decision struct {
 	trigger trigger
 	before  store.Decided // the decision that it takes the place of
 	held    store.Held    // what was held of the person
-	removal *removal      // nil: takes nothing away
+	impact  *impact       // nil: the brake does not look at it
 }
 
 // decideChunk reads what was decided, then asks ingest, then decides. The order matters: what another replica decides
@@ -186,9 +186,9 @@ func (s *Service) weigh(
 			Nonce:      make([]byte, nonceSize),
 		},
 		lane: laneOf(p), trigger: t, before: before, held: was,
-		removal: removalOf(p.GetId(), s.names(), standing, wanted.Access),
+		impact: impactOf(rules.Model, p.GetId(), s.names(), standing, wanted.Access),
 	}
-	if d.removal != nil {
+	if d.impact != nil {
 		s.doubt(&d, p)
 	}
 	_, _ = rand.Read(d.Nonce) // never fails
@@ -209,9 +209,9 @@ func (s *Service) weigh(
 	return d
 }
 
-// doubt says how far a removal is believed, and what led to it.
+// doubt says how far an impact is believed, and what led to it.
 func (s *Service) doubt(d *decision, p *peoplev1.Person) {
-	r, was := d.removal, d.held
+	r, was := d.impact, d.held
 	r.cause = causeOf(p, d.before, d.Basis.ModelSeq, d.trigger)
 	r.corroboration = s.corroboration(p, d.Employment, d.trigger)
 	if was.Status == store.NotHeld || !bytes.Equal(was.Digest, r.digest) {
@@ -232,9 +232,9 @@ func (s *Service) doubt(d *decision, p *peoplev1.Person) {
 // before stays: what was ordered then may not be done yet.
 func (d *decision) release(app, before string) string {
 	switch {
-	case !d.removal.takesIn(app):
+	case !d.impact.takesIn(app):
 		return before
-	case d.removal.corroboration == brake.Approved:
+	case d.impact.corroboration == brake.Approved:
 		return d.held.Release
 	}
 	return rand.Text()
@@ -329,13 +329,13 @@ func (s *Service) save(ctx context.Context, decisions []decision) (overtaken []s
 // be.
 func (s *Service) saveOnce(ctx context.Context, decisions []decision, sure bool) (overtaken []string, doubted []*decision, err error) {
 	all := make([]store.Decision, len(decisions))
-	takes := false
+	judged := false
 	for i := range decisions {
 		all[i] = decisions[i].Decision
-		takes = takes || decisions[i].removal != nil
+		judged = judged || decisions[i].impact != nil
 	}
 	var population brake.Population
-	if takes {
+	if judged {
 		if population, err = s.population(ctx, sure); err != nil {
 			return nil, nil, err
 		}

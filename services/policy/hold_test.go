@@ -41,6 +41,26 @@ func (w *world) hold(s *policy.Service) (*accessv1.Hold, []*accessv1.HeldPerson)
 	return answer.sent[0].GetHold(), people
 }
 
+// rejected returns what was rejected, and who is under a hold of it.
+func (w *world) rejected(s *policy.Service, id string) ([]*accessv1.Hold, []*accessv1.HeldPerson) {
+	w.t.Helper()
+	listed, err := s.ListHolds(w.t.Context(), &accessv1.ListHoldsRequest{Rejected: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	answer := &stream[accessv1.ShowHoldResponse]{ctx: w.t.Context()}
+	if err := s.ShowHold(&accessv1.ShowHoldRequest{Id: id, Rejected: true}, answer); fault.KindOf(err) == fault.NotFound {
+		return listed.GetHolds(), nil
+	} else if err != nil {
+		w.t.Fatal(err)
+	}
+	var people []*accessv1.HeldPerson
+	for _, m := range answer.sent {
+		people = append(people, m.GetPeople()...)
+	}
+	return listed.GetHolds(), people
+}
+
 // release has two operators release the only hold.
 func (w *world) release(s *policy.Service) {
 	w.t.Helper()
@@ -217,6 +237,9 @@ func TestARejectedHoldStaysUntilANewerDecision(t *testing.T) {
 		if gone := w.gone(s, people); len(gone) != 0 || len(w.holds(s)) != 0 {
 			t.Errorf("rejected, %d lost access; held: %v", len(gone), w.holds(s))
 		}
+		if listed, held := w.rejected(s, hold.GetId()); len(listed) != 1 || !listed[0].GetRejected() || listed[0].GetPeople() != 2 || len(held) != 2 {
+			t.Errorf("what was rejected is listed as %v, with %d people, want the hold of 2", listed, len(held))
+		}
 		w.terminate(s, people[:1]) // HR says it again
 		if _, held := w.hold(s); len(held) != 1 || held[0].GetPersonId() != people[0].GetId() {
 			t.Errorf("said again, %v are held: want the one it was said of", held)
@@ -224,6 +247,9 @@ func TestARejectedHoldStaysUntilANewerDecision(t *testing.T) {
 		w.terminate(s, people[1:], func(e *eventv1.Lifecycle) { e.Actor, e.Source = "operator:ada", "operators" })
 		if gone := w.gone(s, people); !slices.Equal(gone, []string{people[1].GetId()}) {
 			t.Errorf("%v lost access: want the one whom an operator terminated", gone)
+		}
+		if listed, held := w.rejected(s, hold.GetId()); len(listed)+len(held) != 0 {
+			t.Errorf("after newer decisions %v are still listed as rejected", listed)
 		}
 	})
 }

@@ -24,38 +24,44 @@ import (
 const holdTag = "tenure.access.v1.Hold\x00"
 
 // ListHolds returns what is kept back, by cause, the greatest first.
-func (s *Service) ListHolds(ctx context.Context, _ *accessv1.ListHoldsRequest) (*accessv1.ListHoldsResponse, error) {
-	open, err := s.store.AllHeld(ctx, store.Open)
+func (s *Service) ListHolds(ctx context.Context, request *accessv1.ListHoldsRequest) (*accessv1.ListHoldsResponse, error) {
+	_, holds, err := s.holds(ctx, request.GetRejected())
 	if err != nil {
 		return nil, err
+	}
+	return &accessv1.ListHoldsResponse{Holds: holds}, nil
+}
+
+// holds returns what is open, or was rejected, and the same by cause.
+func (s *Service) holds(ctx context.Context, rejected bool) ([]store.Held, []*accessv1.Hold, error) {
+	if rejected { // nobody can ask for anything about it any more
+		held, err := s.store.AllHeld(ctx, store.Rejected)
+		return held, holdsOf(held, nil), err
+	}
+	held, err := s.store.AllHeld(ctx, store.Open)
+	if err != nil {
+		return nil, nil, err
 	}
 	requests, err := s.store.Requests(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &accessv1.ListHoldsResponse{Holds: holdsOf(open, requests)}, nil
+	return held, holdsOf(held, requests), err
 }
 
 // ShowHold streams one hold with its people.
 func (s *Service) ShowHold(request *accessv1.ShowHoldRequest, stream grpc.ServerStreamingServer[accessv1.ShowHoldResponse]) error {
-	open, err := s.store.AllHeld(stream.Context(), store.Open)
-	if err != nil {
-		return err
-	}
-	requests, err := s.store.Requests(stream.Context())
+	held, holds, err := s.holds(stream.Context(), request.GetRejected())
 	if err != nil {
 		return err
 	}
 	response := &accessv1.ShowHoldResponse{}
-	for _, h := range holdsOf(open, requests) {
+	for _, h := range holds {
 		if h.GetId() == request.GetId() {
 			response.Hold = h
 		}
 	}
 	if response.GetHold() == nil {
-		return noSuchHold(request.GetId())
+		return noSuchHold(request.GetId(), request.GetRejected())
 	}
-	for _, h := range open {
+	for _, h := range held {
 		if h.Hold != request.GetId() {
 			continue
 		}
@@ -70,21 +76,27 @@ func (s *Service) ShowHold(request *accessv1.ShowHoldRequest, stream grpc.Server
 	return stream.Send(response)
 }
 
-func noSuchHold(id string) error { return fault.New(fault.NotFound, "no hold %q is open", id) }
+func noSuchHold(id string, rejected bool) error {
+	if rejected {
+		return fault.New(fault.NotFound, "nothing of a hold %q was rejected", id)
+	}
+	return fault.New(fault.NotFound, "no hold %q is open", id)
+}
 
-// holdsOf groups what is open by cause.
-func holdsOf(open []store.Held, requests map[string]store.Request) []*accessv1.Hold {
+// holdsOf groups what is held by cause; all of it is open, or was rejected.
+func holdsOf(held []store.Held, requests map[string]store.Request) []*accessv1.Hold {
 	members := map[string][]store.Held{}
-	removals := make([]brake.Removal, len(open))
-	for i, h := range open {
+	changes := make([]brake.Change, len(held))
+	for i, h := range held {
 		members[h.Hold] = append(members[h.Hold], h)
-		removals[i] = brake.Removal{Person: h.Person, Cause: causeFromProto(h.Effects.GetCause())}
+		changes[i] = brake.Change{Person: h.Person, Cause: causeFromProto(h.Effects.GetCause())}
 	}
 	var all []*accessv1.Hold
-	for _, c := range brake.Clusters(removals) {
+	for _, c := range brake.Clusters(changes) {
 		id := c.Cause.ID()
 		hold := &accessv1.Hold{
 			Id: id, Cause: causeToProto(c.Cause), Words: c.String(), People: uint64(len(members[id])), Hash: hashOf(id, members[id]),
+			Rejected: members[id][0].Status == store.Rejected,
 		}
 		var since time.Time
 		for _, h := range members[id] {
@@ -144,7 +156,7 @@ func (s *Service) conclude(ctx context.Context, id string, hash []byte, verdict 
 			return err
 		}
 		if people = uint64(len(held)); people == 0 {
-			return noSuchHold(id)
+			return noSuchHold(id, false)
 		}
 		if !bytes.Equal(hash, hashOf(id, held)) {
 			return fault.New(fault.Conflict, "hold %s is not what was shown any more: look at it again", id)

@@ -35,7 +35,7 @@ func (s *Service) Release(ctx context.Context, request *accessv1.ReleaseRequest)
 }
 
 // askedFor is what a worker wants to take away.
-func askedFor(request *accessv1.ReleaseRequest) *removal {
+func askedFor(request *accessv1.ReleaseRequest) *impact {
 	app := request.GetApplication()
 	what := &accessv1.HeldAccess{Application: app}
 	for _, step := range request.GetSteps() {
@@ -47,7 +47,7 @@ func askedFor(request *accessv1.ReleaseRequest) *removal {
 	}
 	slices.Sort(what.Loses)
 	what.Loses = slices.Compact(what.Loses)
-	r := &removal{
+	r := &impact{
 		apps: []string{app}, cause: brake.Cause{Kind: "drift", Source: app},
 		effects: &accessv1.HeldPerson{PersonId: request.GetPersonId(), Application: app, Applications: []*accessv1.HeldAccess{what}},
 	}
@@ -59,7 +59,7 @@ func askedFor(request *accessv1.ReleaseRequest) *removal {
 }
 
 // releaseOnce judges by a recent count of people. Unless that is sure nothing is held: it ends with errDoubt.
-func (s *Service) releaseOnce(ctx context.Context, r *removal, sure bool) (*accessv1.ReleaseResponse, error) {
+func (s *Service) releaseOnce(ctx context.Context, r *impact, sure bool) (*accessv1.ReleaseResponse, error) {
 	population, err := s.population(ctx, sure)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (s *Service) releaseOnce(ctx context.Context, r *removal, sure bool) (*acce
 			response = &accessv1.ReleaseResponse{Hold: was.Hold}
 			return nil
 		}
-		verdicts, err := s.judge(ctx, tx, population, []brake.Removal{{Person: r.effects.GetPersonId(), Apps: r.apps}})
+		verdicts, err := s.judge(ctx, tx, population, []brake.Change{r.change(r.effects.GetPersonId())})
 		if err != nil {
 			return err
 		}

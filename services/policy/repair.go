@@ -92,7 +92,7 @@ func (r *repairer) once(ctx context.Context) error {
 // compare decides about everybody whose last decision was not made from ingest's newest version by these rules.
 // newModel says that the model is why people never decided about are due.
 func (s *Service) compare(ctx context.Context, rules *rules, newModel bool) error {
-	if err := s.forgetRemoved(ctx); err != nil {
+	if err := s.forget(ctx); err != nil {
 		return err
 	}
 	outdated, err := s.store.CountOutdated(ctx, store.Basis{ModelSeq: rules.applied.Seq, Accounts: s.basis})

@@ -24,7 +24,7 @@ type simulation struct {
 	done     uint64
 	gaining  uint64
 	losing   uint64
-	removals []brake.Removal   // of those losing
+	changes  []brake.Change    // that the brake looks at
 	erring   map[string]uint64 // people for whom a role cannot be decided, by role
 	proposed decide.Rules
 	current  *decide.Rules // nil: no model is applied
@@ -94,7 +94,11 @@ func (sim *simulation) batch(people []*peoplev1.Person) []*accessv1.PersonDiff {
 		}
 		if len(o.loses) > 0 {
 			sim.losing++
-			sim.removals = append(sim.removals, brake.Removal{Person: people[i].GetId(), Apps: applicationsOf(o.loses)})
+		}
+		if len(o.loses) > 0 || o.privileged {
+			sim.changes = append(sim.changes, brake.Change{
+				Person: people[i].GetId(), Loses: len(o.loses) > 0, Apps: applicationsOf(o.loses), Privileged: o.privileged,
+			})
 		}
 		if len(o.gains)+len(o.loses) > 0 {
 			diffs = append(diffs, &accessv1.PersonDiff{
@@ -115,9 +119,9 @@ func applicationsOf(refs []model.Ref) []string {
 	return slices.Compact(apps)
 }
 
-// wouldHold is of how many of those losing the brake would keep it back, if the model took effect now.
+// wouldHold is of how many people the brake would keep back what the model does, if it took effect now.
 func (s *Service) wouldHold(ctx context.Context, sim *simulation) (uint64, error) {
-	if len(sim.removals) == 0 {
+	if len(sim.changes) == 0 {
 		return 0, nil
 	}
 	population, err := s.population(ctx, true)
@@ -129,8 +133,15 @@ func (s *Service) wouldHold(ctx context.Context, sim *simulation) (uint64, error
 	if err != nil {
 		return 0, err
 	}
+	given, err := s.store.ElevatedSince(ctx, now.Add(-day))
+	if err != nil {
+		return 0, err
+	}
+	before, changes := spent(removed, now), uncounted(sim.changes, removed, now)
+	before.Privileged = len(given)
+	ungiven(changes, given)
 	var held uint64
-	for _, v := range brake.Judge(s.cfg.Brake, population, spent(removed, now), uncounted(sim.removals, removed, now)) {
+	for _, v := range brake.Judge(s.cfg.Brake, population, before, changes) {
 		if !v.Released() {
 			held++
 		}
@@ -141,6 +152,7 @@ func (s *Service) wouldHold(ctx context.Context, sim *simulation) (uint64, error
 // outcome is what a proposed model would do to one person.
 type outcome struct {
 	gains, loses []model.Ref
+	privileged   bool     // of the gains
 	erring       []string // roles
 }
 
@@ -154,6 +166,7 @@ func (sim *simulation) person(p *peoplev1.Person) outcome {
 	after := decideFor(sim.proposed, p, before.Access)
 	var o outcome
 	o.gains, o.loses = decide.Diff(before.Access, after.Access)
+	o.privileged = slices.ContainsFunc(o.gains, sim.proposed.Model.Privileged)
 	for _, e := range after.Errors {
 		if e.Role != "" {
 			o.erring = append(o.erring, e.Role)

@@ -81,7 +81,7 @@ func limits(perHour, perDay, perAppDay string) brake.Limits {
 		}
 		return l
 	}
-	return brake.Limits{PerHour: parse(perHour), PerDay: parse(perDay), PerAppDay: parse(perAppDay)}
+	return brake.Limits{PerHour: parse(perHour), PerDay: parse(perDay), PerAppDay: parse(perAppDay), PrivilegedPerDay: parse("100%")}
 }
 
 // world is policy with a database, a bus and an ingest that knows what it is told.

@@ -82,12 +82,14 @@ type Audit struct {
 	CheckpointEvery time.Duration `yaml:"checkpoint_every"`
 }
 
-// Brake is how many people may lose access before somebody looks: a number, a percentage of those there are, or min(…) and
+// Brake is how many people may lose access, or be given something privileged, before somebody looks: a number, a percentage of those there are, or min(…) and
 // max(…) of such.
 type Brake struct {
 	PerHour   string `yaml:"per_hour"`    // people, in any sixty minutes
 	PerDay    string `yaml:"per_day"`     // people, in any 24 hours
 	PerAppDay string `yaml:"per_app_day"` // people of one application, in any 24 hours
+
+	PrivilegedPerDay string `yaml:"privileged_per_day"` // people who are given something privileged, in any 24 hours
 }
 
 // People is how people get their user names, and what signs orders to cut somebody.
@@ -182,7 +184,7 @@ func decode(root config.Section) (*Settings, error) {
 		NATS:    NATS{Sync: defaultSync},
 		Listen:  Listen{HTTP: "127.0.0.1:8080", GRPC: "127.0.0.1:8081", Metrics: "127.0.0.1:8082"},
 		Audit:   Audit{MaxBehind: defaultMaxBehind, CheckpointEvery: defaultCheckpoint},
-		Brake:   Brake{PerHour: "max(5,min(50,5%))", PerDay: "10%", PerAppDay: "20%"},
+		Brake:   Brake{PerHour: "max(5,min(50,5%))", PerDay: "10%", PerAppDay: "20%", PrivilegedPerDay: "max(5,1%)"},
 		People:  People{UserName: []string{"given[0] + family", "given + '.' + family"}},
 		root:    root,
 	}

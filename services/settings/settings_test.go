@@ -86,7 +86,8 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{"brake:\n  per_hour: some", `2:brake.per_hour: "some" is no limit: want a number, a percentage, min(…) or max(…) at character 5`},
 		{"brake:\n  per_day: max(5,101%)", `2:brake.per_day: "max(5,101%)" is no limit: want at most 100%`},
 		{"brake: {per_app_day: ''}", `1:brake.per_app_day: "" is no limit`},
-		{"brake:\n  per_week: 5", "2:brake.per_week: unknown key; there are per_app_day, per_day, per_hour"},
+		{"brake: {privileged_per_day: a few}", `1:brake.privileged_per_day: "a few" is no limit`},
+		{"brake:\n  per_week: 5", "2:brake.per_week: unknown key; there are per_app_day, per_day, per_hour, privileged_per_day"},
 		{"log_level: loud", `1:log_level: "loud" is none of debug, info, warn, error`},
 
 		// Names.

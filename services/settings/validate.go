@@ -61,6 +61,7 @@ func (s *Settings) brake() (limits brake.Limits, err error) {
 		{"brake.per_hour", s.Brake.PerHour, &limits.PerHour},
 		{"brake.per_day", s.Brake.PerDay, &limits.PerDay},
 		{"brake.per_app_day", s.Brake.PerAppDay, &limits.PerAppDay},
+		{"brake.privileged_per_day", s.Brake.PrivilegedPerDay, &limits.PrivilegedPerDay},
 	} {
 		if *l.limit, err = brake.ParseLimit(l.text); err != nil {
 			return limits, s.Errorf(l.key, "%v", err)

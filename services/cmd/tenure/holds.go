@@ -17,17 +17,23 @@ func newHolds(c *client) *cobra.Command {
 }
 
 func newHoldsList(c *client) *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "What is kept back, by cause", Example: "  tenure holds list\n  tenure holds list -o json", Args: cobra.NoArgs,
+	var rejected bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "What is kept back, by cause", Example: "  tenure holds list\n  tenure holds list --rejected -o json", Args: cobra.NoArgs,
 		RunE: c.run(func(s *session) error {
-			answer, err := s.access.ListHolds(s.ctx, &accessv1.ListHoldsRequest{})
+			answer, err := s.access.ListHolds(s.ctx, &accessv1.ListHoldsRequest{Rejected: rejected})
 			if err != nil {
 				return err
 			}
 			if s.out.json {
 				return s.out.document(many("holds", answer.GetHolds()))
 			}
-			if len(answer.GetHolds()) == 0 {
+			switch {
+			case len(answer.GetHolds()) > 0:
+			case rejected:
+				s.out.line("nothing that is held was rejected")
+				return nil
+			default:
 				s.out.line("nothing is held")
 				return nil
 			}
@@ -38,6 +44,13 @@ func newHoldsList(c *client) *cobra.Command {
 			return s.out.table([]string{"HOLD", "PEOPLE AND CAUSE", "SINCE", "ASKED FOR"}, rows)
 		}),
 	}
+	flagRejected(cmd, &rejected)
+	return cmd
+}
+
+// flagRejected is for what two operators rejected: the people keep what they have until a newer decision.
+func flagRejected(cmd *cobra.Command, rejected *bool) {
+	cmd.Flags().BoolVar(rejected, "rejected", false, "what two operators rejected, instead of what is open")
 }
 
 // requestText is what one operator asked for.
@@ -57,11 +70,12 @@ func requestText(h *accessv1.Hold) string {
 }
 
 func newHoldsShow(c *client) *cobra.Command {
-	return &cobra.Command{
+	var rejected bool
+	cmd := &cobra.Command{
 		Use: "show HOLD", Short: "Who is held, and what each of them would lose and gain", Example: "  tenure holds show 3f2a90c1d4e5b6a7",
 		Args: cobra.ExactArgs(1),
 		RunE: c.run(func(s *session) error {
-			hold, people, err := s.showHold(s.args[0])
+			hold, people, err := s.showHold(s.args[0], rejected)
 			if err != nil {
 				return err
 			}
@@ -71,11 +85,13 @@ func newHoldsShow(c *client) *cobra.Command {
 			return s.printHold(hold, people)
 		}),
 	}
+	flagRejected(cmd, &rejected)
+	return cmd
 }
 
 // showHold asks for a hold with all its people.
-func (s *session) showHold(id string) (*accessv1.Hold, []*accessv1.HeldPerson, error) {
-	stream, err := s.access.ShowHold(s.ctx, &accessv1.ShowHoldRequest{Id: id})
+func (s *session) showHold(id string, rejected bool) (*accessv1.Hold, []*accessv1.HeldPerson, error) {
+	stream, err := s.access.ShowHold(s.ctx, &accessv1.ShowHoldRequest{Id: id, Rejected: rejected})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,6 +124,9 @@ func (s *session) printHold(hold *accessv1.Hold, people []*accessv1.HeldPerson) 
 	}
 	if err := s.out.table([]string{"PERSON", "LOSES", "GAINS", "LIMIT"}, rows); err != nil {
 		return err
+	}
+	if hold.GetRejected() {
+		s.out.line("two operators rejected it: everybody keeps what they have until a newer decision")
 	}
 	if text := requestText(hold); text != "" {
 		s.out.line("asked for: %s", clean(text))
@@ -159,7 +178,7 @@ It is about what the command shows. --shown HASH makes sure that this is what "t
 		Example: "  tenure holds " + verb + " 3f2a90c1d4e5b6a7\n  tenure holds " + verb + " 3f2a90c1d4e5b6a7 --operator bob",
 		Args:    cobra.ExactArgs(1),
 		RunE: c.run(func(s *session) error {
-			hold, people, err := s.showHold(s.args[0])
+			hold, people, err := s.showHold(s.args[0], false)
 			if err != nil {
 				return err
 			}

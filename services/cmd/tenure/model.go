@@ -122,7 +122,7 @@ func (d *modelDiff) print(out *printer) error {
 	}
 	out.line("%d people gain, %d lose, compared with model %d", d.summary.GetGaining(), d.summary.GetLosing(), d.summary.GetBaseSeq())
 	if held := d.summary.GetHeld(); held > 0 {
-		out.line("the brake would hold %d of those who lose: two operators release them (tenure holds list)", held)
+		out.line("the brake would hold %d people: two operators release them (tenure holds list)", held)
 	}
 	return nil
 }

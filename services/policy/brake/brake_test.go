@@ -66,10 +66,10 @@ func defaults(t *testing.T) brake.Limits {
 	return brake.Limits{PerHour: limit(t, "max(5,min(50,5%))"), PerDay: limit(t, "10%"), PerAppDay: limit(t, "20%")}
 }
 
-func leavers(n int) []brake.Removal {
-	all := make([]brake.Removal, n)
+func leavers(n int) []brake.Change {
+	all := make([]brake.Change, n)
 	for i := range all {
-		all[i] = brake.Removal{Person: fmt.Sprint(i), Apps: []string{"directory"}}
+		all[i] = brake.Change{Person: fmt.Sprint(i), Loses: true, Apps: []string{"directory"}}
 	}
 	return all
 }
@@ -143,14 +143,38 @@ func TestOneApplicationHasALimitOfItsOwn(t *testing.T) {
 	limits.PerHour = limit(t, "3")
 	population := brake.Population{People: 1000, Apps: map[string]int{"payroll": 20, "directory": 1000}}
 	spent := brake.Spent{Hour: 1, Day: 4, Apps: map[string]int{"payroll": 4}}
-	removal := brake.Removal{Person: "1", Apps: []string{"directory", "payroll"}}
+	removal := brake.Change{Person: "1", Loses: true, Apps: []string{"directory", "payroll"}}
 	want := brake.Verdict{Held: brake.AppDay, App: "payroll", Limit: 4, Already: 4}
-	if diff := cmp.Diff(want, brake.Judge(limits, population, spent, []brake.Removal{removal})[0]); diff != "" {
+	if diff := cmp.Diff(want, brake.Judge(limits, population, spent, []brake.Change{removal})[0]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	removal.Apps = []string{"directory"}
-	if v := brake.Judge(limits, population, spent, []brake.Removal{removal})[0]; !v.Released() {
+	if v := brake.Judge(limits, population, spent, []brake.Change{removal})[0]; !v.Released() {
 		t.Errorf("what takes nothing away in payroll is held: %+v", v)
+	}
+}
+
+func TestWhatIsPrivilegedHasALimitOfItsOwn(t *testing.T) {
+	t.Parallel()
+	limits := defaults(t)
+	limits.PrivilegedPerDay = limit(t, "max(2,1%)")
+	given := func(n int) []brake.Change {
+		all := make([]brake.Change, n)
+		for i := range all {
+			all[i] = brake.Change{Person: fmt.Sprint(i), Privileged: true}
+		}
+		return all
+	}
+	verdicts := brake.Judge(limits, brake.Population{People: 400}, brake.Spent{Hour: 50, Day: 400, Privileged: 1}, given(9))
+	if got := released(verdicts); got != 3 {
+		t.Errorf("9 of 400 people are to be given something privileged, and %d are, want 3: a hundredth, and one was", got)
+	}
+	if want := "privileged_per_day: 4 were given something privileged already, and 4 may be"; verdicts[8].String() != want {
+		t.Errorf("said of the last one: %q, want %q", verdicts[8], want)
+	}
+	limits.PrivilegedPerDay = limit(t, "100%")
+	if got := released(brake.Judge(limits, brake.Population{}, brake.Spent{}, given(9))); got != 9 {
+		t.Errorf("of the first 9 people there are %d are released without a limit", got)
 	}
 }
 
@@ -161,21 +185,30 @@ func TestReleasedStaysWithinEveryLimitAndNothingIsHeldInside(t *testing.T) {
 			PerHour:   limit(t, rapid.SampledFrom([]string{"0", "3", "5%", "max(2,min(6,20%))"}).Draw(t, "hour")),
 			PerDay:    limit(t, rapid.SampledFrom([]string{"0", "8", "10%", "100%"}).Draw(t, "day")),
 			PerAppDay: limit(t, rapid.SampledFrom([]string{"0", "4", "20%", "100%"}).Draw(t, "app")),
+
+			PrivilegedPerDay: limit(t, rapid.SampledFrom([]string{"0", "2", "10%", "100%"}).Draw(t, "privileged")),
 		}
 		apps := []string{"a", "b", "c"}
 		population := brake.Population{People: rapid.IntRange(0, 60).Draw(t, "people"), Apps: map[string]int{}}
 		spent := brake.Spent{Hour: rapid.IntRange(0, 4).Draw(t, "spent"), Apps: map[string]int{}}
+		spent.Privileged = rapid.IntRange(0, 3).Draw(t, "privileged before")
 		spent.Day = spent.Hour + rapid.IntRange(0, 4).Draw(t, "spent before")
 		for _, app := range apps {
 			population.Apps[app] = rapid.IntRange(0, population.People).Draw(t, app)
 			spent.Apps[app] = rapid.IntRange(0, spent.Day).Draw(t, "spent in "+app)
 		}
-		removals := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) brake.Removal {
-			return brake.Removal{
+		removals := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) brake.Change {
+			c := brake.Change{
+				Loses:         rapid.SampledFrom([]bool{true, true, false}).Draw(t, "loses"),
+				Privileged:    rapid.SampledFrom([]bool{false, false, true}).Draw(t, "privileged"),
 				Apps:          rapid.SliceOfNDistinct(rapid.SampledFrom(apps), 0, 3, rapid.ID[string]).Draw(t, "apps"),
 				Corroboration: rapid.SampledFrom([]brake.Corroboration{0, 0, 0, brake.Ordered, brake.Agreed}).Draw(t, "corroboration"),
 				Counted:       rapid.SampledFrom([]brake.Window{0, 0, 0, brake.Day, brake.Hour}).Draw(t, "counted"),
 			}
+			if !c.Loses {
+				c.Apps, c.Counted = nil, brake.NoWindow
+			}
+			return c
 		}), 0, 40).Draw(t, "removals")
 
 		hour := limits.PerHour.Of(population.People)
@@ -183,20 +216,24 @@ func TestReleasedStaysWithinEveryLimitAndNothingIsHeldInside(t *testing.T) {
 		for i, v := range brake.Judge(limits, population, spent, removals) {
 			r := removals[i]
 			counts := r.Corroboration == brake.Uncorroborated
-			fits := (r.Counted == brake.Hour || spent.Hour < hour) && (r.Counted != brake.NoWindow || spent.Day < day)
+			fits := !r.Loses || (r.Counted == brake.Hour || spent.Hour < hour) && (r.Counted != brake.NoWindow || spent.Day < day)
 			for _, app := range r.Apps {
 				fits = fits && spent.Apps[app] < max(hour, limits.PerAppDay.Of(population.Apps[app]))
 			}
+			fits = fits && (!r.Privileged || spent.Privileged < limits.PrivilegedPerDay.Of(max(population.People, spent.Privileged+1)))
 			if want := !counts || fits; v.Released() != want {
 				t.Fatalf("removal %d %+v: released %v, want %v: spent %+v", i, r, v.Released(), want, spent)
 			}
 			if !counts || !v.Released() {
 				continue
 			}
-			if r.Counted != brake.Hour {
+			if r.Privileged {
+				spent.Privileged++
+			}
+			if r.Loses && r.Counted != brake.Hour {
 				spent.Hour++
 			}
-			if r.Counted == brake.NoWindow {
+			if r.Loses && r.Counted == brake.NoWindow {
 				spent.Day++
 			}
 			for _, app := range r.Apps {
@@ -208,14 +245,14 @@ func TestReleasedStaysWithinEveryLimitAndNothingIsHeldInside(t *testing.T) {
 
 func TestACauseIsToldInWords(t *testing.T) {
 	t.Parallel()
-	var held []brake.Removal
+	var held []brake.Change
 	for range 412 {
-		held = append(held, brake.Removal{Cause: brake.Cause{Kind: "mover", Field: "department", From: "d005", Source: "hr", Delivery: "88"}})
+		held = append(held, brake.Change{Cause: brake.Cause{Kind: "mover", Field: "department", From: "d005", Source: "hr", Delivery: "88"}})
 	}
 	for n := range 2 {
-		held = append(held, brake.Removal{Cause: brake.Cause{Kind: "leaver", Source: "hr", Delivery: fmt.Sprint(100 + n)}})
+		held = append(held, brake.Change{Cause: brake.Cause{Kind: "leaver", Source: "hr", Delivery: fmt.Sprint(100 + n)}})
 	}
-	held = append(held, brake.Removal{Cause: brake.Cause{Kind: "model"}})
+	held = append(held, brake.Change{Cause: brake.Cause{Kind: "model"}})
 	var told []string
 	for _, c := range brake.Clusters(held) {
 		told = append(told, c.String())

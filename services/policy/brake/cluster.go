@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Cause is what led to a removal, as far as it can be had in common with others.
+// Cause is what led to a change, as far as it can be had in common with others.
 type Cause struct {
 	Kind     string // of the lifecycle event, or: model, drift, repair
 	Field    string // that changed, when it was one
@@ -18,36 +18,36 @@ type Cause struct {
 	Delivery string // that said it
 }
 
-// Cluster is a cause with how many of the held removals it explains.
+// Cluster is a cause with how many of the held changes it explains.
 type Cluster struct {
 	Cause  Cause
 	People int // that it explains
 	Of     int // that are held
 }
 
-// Clusters groups removals by cause, the greatest first. A delivery is named where all of a cluster, and more than one,
+// Clusters groups changes by cause, the greatest first. A delivery is named where all of a cluster, and more than one,
 // came by it: many webhooks which all say the same count together.
-func Clusters(removals []Removal) []Cluster {
+func Clusters(changes []Change) []Cluster {
 	type group struct {
 		people   int
 		delivery string
 	}
 	groups := map[Cause]group{}
-	for _, r := range removals {
-		g := groups[r.Cause.Shared()]
+	for _, c := range changes {
+		g := groups[c.Cause.Shared()]
 		if g.people++; g.people == 1 {
-			g.delivery = r.Cause.Delivery
-		} else if g.delivery != r.Cause.Delivery {
+			g.delivery = c.Cause.Delivery
+		} else if g.delivery != c.Cause.Delivery {
 			g.delivery = ""
 		}
-		groups[r.Cause.Shared()] = g
+		groups[c.Cause.Shared()] = g
 	}
 	clusters := make([]Cluster, 0, len(groups))
 	for cause, g := range groups {
 		if g.people > 1 {
 			cause.Delivery = g.delivery
 		}
-		clusters = append(clusters, Cluster{Cause: cause, People: g.people, Of: len(removals)})
+		clusters = append(clusters, Cluster{Cause: cause, People: g.people, Of: len(changes)})
 	}
 	slices.SortFunc(clusters, func(a, b Cluster) int {
 		return cmp.Or(cmp.Compare(b.People, a.People), strings.Compare(a.Cause.words(), b.Cause.words()))
@@ -55,13 +55,13 @@ func Clusters(removals []Removal) []Cluster {
 	return clusters
 }
 
-// Shared is the part of a cause by which removals are grouped: all but the delivery.
+// Shared is the part of a cause by which changes are grouped: all but the delivery.
 func (c Cause) Shared() Cause {
 	c.Delivery = ""
 	return c
 }
 
-// ID names the removals of a cause, whoever joins them: 16 hexadecimal digits.
+// ID names the changes of a cause, whoever joins them: 16 hexadecimal digits.
 func (c Cause) ID() string {
 	h := sha256.New()
 	for _, part := range []string{c.Kind, c.Field, c.From, c.To, c.Source} {

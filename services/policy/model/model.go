@@ -184,6 +184,9 @@ func (m *Model) Entitlement(ref Ref) (Entitlement, bool) {
 	return e, ok
 }
 
+// Privileged says whether the catalogue calls an entitlement privileged.
+func (m *Model) Privileged(ref Ref) bool { return m.catalogue[ref].Privileged }
+
 // CanGive says whether a role can give an entitlement to anybody at all.
 func (m *Model) CanGive(role string, ref Ref) bool {
 	i, ok := m.byName[role]

@@ -134,7 +134,7 @@ func Bugs() []Bug {
 type cores struct {
 	step   func(known, said []timeline.Fact, before timeline.State, now time.Time) timeline.Decision
 	decide func(decide.Rules, *model.Person, map[string]decide.Access) decide.Decision
-	judge  func(brake.Limits, brake.Population, brake.Spent, []brake.Removal) []brake.Verdict
+	judge  func(brake.Limits, brake.Population, brake.Spent, []brake.Change) []brake.Verdict
 	plan   func(plan.Input) plan.Plan
 }
 
@@ -161,8 +161,8 @@ func coresWith(bug Bug) cores {
 			return d
 		}
 	case BrakePerBatch:
-		c.judge = func(limits brake.Limits, people brake.Population, _ brake.Spent, removals []brake.Removal) []brake.Verdict {
-			return brake.Judge(limits, people, brake.Spent{}, removals)
+		c.judge = func(limits brake.Limits, people brake.Population, _ brake.Spent, changes []brake.Change) []brake.Verdict {
+			return brake.Judge(limits, people, brake.Spent{}, changes)
 		}
 	case ReleaseNotRequired:
 		c.plan = func(in plan.Input) plan.Plan {

@@ -334,14 +334,14 @@ func (r *replica) judge(all []weighed) []brake.Verdict {
 			in[l.person] = true
 		}
 	}
-	removals := make([]brake.Removal, len(all))
+	changes := make([]brake.Change, len(all))
 	for i, d := range all {
-		removals[i] = brake.Removal{Person: strconv.Itoa(d.person), Apps: d.loses, Corroboration: d.why}
+		changes[i] = brake.Change{Person: strconv.Itoa(d.person), Loses: len(d.loses) > 0, Apps: d.loses, Corroboration: d.why}
 		if len(d.loses) == 0 || in[d.person] { // nothing is lost, or it is in the count already
-			removals[i].Corroboration = brake.Ordered
+			changes[i].Corroboration = brake.Ordered
 		}
 	}
-	return r.w.cores.judge(oneAnHour, brake.Population{People: len(r.w.people)}, brake.Spent{Hour: len(in), Day: len(in)}, removals)
+	return r.w.cores.judge(oneAnHour, brake.Population{People: len(r.w.people)}, brake.Spent{Hour: len(in), Day: len(in)}, changes)
 }
 
 var oneAnHour = func() brake.Limits {

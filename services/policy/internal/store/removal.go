@@ -106,10 +106,52 @@ ON CONFLICT (person) DO UPDATE SET removed_at = excluded.removed_at, apps = excl
 	return nil
 }
 
-// ForgetRemoved deletes what no window looks back on any more.
-func (t Tx) ForgetRemoved(ctx context.Context, before time.Time) error {
-	if _, err := t.Exec(ctx, `DELETE FROM removals WHERE removed_at <= $1`, sqldb.Micros(before)); err != nil {
-		return fmt.Errorf("delete removals: %w", err)
+// Elevated returns who was given something privileged since. The brake must be locked.
+func (t Tx) Elevated(ctx context.Context, since time.Time) (map[string]bool, error) {
+	return elevated(ctx, t, since)
+}
+
+// ElevatedSince is Elevated for who only wants to know.
+func (s *Store) ElevatedSince(ctx context.Context, since time.Time) (map[string]bool, error) {
+	return elevated(ctx, s.db, since)
+}
+
+func elevated(ctx context.Context, q sqldb.Querier, since time.Time) (map[string]bool, error) {
+	rows, err := q.Query(ctx, `SELECT person FROM elevations WHERE elevated_at > $1`, sqldb.Micros(since))
+	people, err := sqldb.Collect(rows, err, scanText)
+	if err != nil {
+		return nil, fmt.Errorf("read who was given something privileged: %w", err)
+	}
+	given := make(map[string]bool, len(people))
+	for _, p := range people {
+		given[p] = true
+	}
+	return given, nil
+}
+
+// PutElevated writes that these people are given something privileged. The brake must be locked.
+func (t Tx) PutElevated(ctx context.Context, people []string, at time.Time) error {
+	const columns = 2
+	for chunk := range chunks(people, columns) {
+		args := make([]any, 0, columns*len(chunk))
+		for _, p := range chunk {
+			args = append(args, p, sqldb.Micros(at))
+		}
+		put := `INSERT INTO elevations (person, elevated_at) VALUES ` + sqldb.Values(len(chunk), columns) + `
+ON CONFLICT (person) DO UPDATE SET elevated_at = excluded.elevated_at`
+		if _, err := t.Exec(ctx, put, args...); err != nil {
+			return fmt.Errorf("write who is given something privileged: %w", err)
+		}
+	}
+	return nil
+}
+
+// Forget deletes what no window looks back on any more.
+func (t Tx) Forget(ctx context.Context, before time.Time) error {
+	for _, statement := range []string{`DELETE FROM removals WHERE removed_at <= $1`, `DELETE FROM elevations WHERE elevated_at <= $1`} {
+		if _, err := t.Exec(ctx, statement, sqldb.Micros(before)); err != nil {
+			return fmt.Errorf("forget what the brake counted: %w", err)
+		}
 	}
 	return nil
 }

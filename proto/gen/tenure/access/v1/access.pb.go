@@ -1387,7 +1387,7 @@ type DiffModelResponse struct {
 	BaseSeq       uint64                 `protobuf:"varint,7,opt,name=base_seq,json=baseSeq,proto3" json:"base_seq,omitempty"` // the model compared with; 0: none
 	Sha256        []byte                 `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`                   // of the proposed model
 	Warnings      []string               `protobuf:"bytes,9,rep,name=warnings,proto3" json:"warnings,omitempty"`
-	Held          uint64                 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"` // of those losing, whom the brake would hold if it took effect now
+	Held          uint64                 `protobuf:"varint,10,opt,name=held,proto3" json:"held,omitempty"` // people whom the brake would hold if it took effect now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1989,9 +1989,10 @@ type Hold struct {
 	Cause         *HoldCause             `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
 	Words         string                 `protobuf:"bytes,3,opt,name=words,proto3" json:"words,omitempty"` // 412 of 415: department d005 → empty, delivery 88
 	People        uint64                 `protobuf:"varint,4,opt,name=people,proto3" json:"people,omitempty"`
-	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`     // when the first of them was held
-	Request       *HoldRequest           `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"` // what one operator asked for; unset: nobody did
-	Hash          []byte                 `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`       // SHA-256 over everything that the hold keeps back
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`        // when the first of them was held
+	Request       *HoldRequest           `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`    // what one operator asked for; unset: nobody did
+	Hash          []byte                 `protobuf:"bytes,7,opt,name=hash,proto3" json:"hash,omitempty"`          // SHA-256 over everything that the hold keeps back
+	Rejected      bool                   `protobuf:"varint,8,opt,name=rejected,proto3" json:"rejected,omitempty"` // by two people: everybody keeps what they have until a newer decision about them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2075,6 +2076,13 @@ func (x *Hold) GetHash() []byte {
 	return nil
 }
 
+func (x *Hold) GetRejected() bool {
+	if x != nil {
+		return x.Rejected
+	}
+	return false
+}
+
 // HoldRequest waits for another operator.
 type HoldRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2151,7 +2159,7 @@ type HeldPerson struct {
 	Application    string                 `protobuf:"bytes,2,opt,name=application,proto3" json:"application,omitempty"` // of a drift; empty: a decision, which is held whole
 	Applications   []*HeldAccess          `protobuf:"bytes,3,rep,name=applications,proto3" json:"applications,omitempty"`
 	Cause          *HoldCause             `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"`
-	Limit          string                 `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"` // the limit that it would exceed: per_hour: 50 of 1000 people, 50 released
+	Limit          string                 `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"` // the limit that it would exceed: per_hour: 50 have lost access already, and 50 may
 	Since          *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
 	TriggerEventId string                 `protobuf:"bytes,7,opt,name=trigger_event_id,json=triggerEventId,proto3" json:"trigger_event_id,omitempty"` // what led to the decision
 	CorrelationId  string                 `protobuf:"bytes,8,opt,name=correlation_id,json=correlationId,proto3" json:"correlation_id,omitempty"`
@@ -2324,6 +2332,7 @@ func (x *HeldAccess) GetGains() []string {
 
 type ListHoldsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rejected      bool                   `protobuf:"varint,1,opt,name=rejected,proto3" json:"rejected,omitempty"` // those that two people rejected, instead of those that are open
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2356,6 +2365,13 @@ func (x *ListHoldsRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListHoldsRequest.ProtoReflect.Descriptor instead.
 func (*ListHoldsRequest) Descriptor() ([]byte, []int) {
 	return file_tenure_access_v1_access_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListHoldsRequest) GetRejected() bool {
+	if x != nil {
+		return x.Rejected
+	}
+	return false
 }
 
 type ListHoldsResponse struct {
@@ -2405,6 +2421,7 @@ func (x *ListHoldsResponse) GetHolds() []*Hold {
 type ShowHoldRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rejected      bool                   `protobuf:"varint,2,opt,name=rejected,proto3" json:"rejected,omitempty"` // what was rejected of it, instead of what is open
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2444,6 +2461,13 @@ func (x *ShowHoldRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *ShowHoldRequest) GetRejected() bool {
+	if x != nil {
+		return x.Rejected
+	}
+	return false
 }
 
 type ShowHoldResponse struct {
@@ -3031,7 +3055,7 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
 	"\x06source\x18\x05 \x01(\tR\x06source\x12\x1a\n" +
-	"\bdelivery\x18\x06 \x01(\tR\bdelivery\"\xf6\x01\n" +
+	"\bdelivery\x18\x06 \x01(\tR\bdelivery\"\x92\x02\n" +
 	"\x04Hold\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\x05cause\x18\x02 \x01(\v2\x1b.tenure.access.v1.HoldCauseR\x05cause\x12\x14\n" +
@@ -3039,7 +3063,8 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\x06people\x18\x04 \x01(\x04R\x06people\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x127\n" +
 	"\arequest\x18\x06 \x01(\v2\x1d.tenure.access.v1.HoldRequestR\arequest\x12\x12\n" +
-	"\x04hash\x18\a \x01(\fR\x04hash\"\x83\x01\n" +
+	"\x04hash\x18\a \x01(\fR\x04hash\x12\x1a\n" +
+	"\brejected\x18\b \x01(\bR\brejected\"\x83\x01\n" +
 	"\vHoldRequest\x12\x16\n" +
 	"\x06reject\x18\x01 \x01(\bR\x06reject\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12*\n" +
@@ -3061,12 +3086,14 @@ const file_tenure_access_v1_access_proto_rawDesc = "" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x122\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1c.tenure.event.v1.AccessStateR\x05state\x12\x14\n" +
 	"\x05loses\x18\x03 \x03(\tR\x05loses\x12\x14\n" +
-	"\x05gains\x18\x04 \x03(\tR\x05gains\"\x12\n" +
-	"\x10ListHoldsRequest\"A\n" +
+	"\x05gains\x18\x04 \x03(\tR\x05gains\".\n" +
+	"\x10ListHoldsRequest\x12\x1a\n" +
+	"\brejected\x18\x01 \x01(\bR\brejected\"A\n" +
 	"\x11ListHoldsResponse\x12,\n" +
-	"\x05holds\x18\x01 \x03(\v2\x16.tenure.access.v1.HoldR\x05holds\"!\n" +
+	"\x05holds\x18\x01 \x03(\v2\x16.tenure.access.v1.HoldR\x05holds\"=\n" +
 	"\x0fShowHoldRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"t\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\brejected\x18\x02 \x01(\bR\brejected\"t\n" +
 	"\x10ShowHoldResponse\x12*\n" +
 	"\x04hold\x18\x01 \x01(\v2\x16.tenure.access.v1.HoldR\x04hold\x124\n" +
 	"\x06people\x18\x02 \x03(\v2\x1c.tenure.access.v1.HeldPersonR\x06people\"8\n" +

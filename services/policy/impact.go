@@ -17,6 +17,7 @@ import (
 	"github.com/tenurehq/tenure/services/policy/brake"
 	"github.com/tenurehq/tenure/services/policy/decide"
 	"github.com/tenurehq/tenure/services/policy/internal/store"
+	"github.com/tenurehq/tenure/services/policy/model"
 )
 
 const (
@@ -26,9 +27,11 @@ const (
 	agreeWithin = 24 * time.Hour
 )
 
-// removal is what a decision takes away.
-type removal struct {
-	apps          []string // in which, sorted
+// impact is what the brake judges of a decision, or of a worker's wish: what it takes away, and whether it gives something
+// privileged.
+type impact struct {
+	apps          []string // in which something is taken away, sorted
+	privileged    bool     // something of that kind is given
 	cause         brake.Cause
 	corroboration brake.Corroboration
 	effects       *accessv1.HeldPerson
@@ -36,9 +39,9 @@ type removal struct {
 	stays         bool // exactly this is held already
 }
 
-// removalOf is what goes for a person from standing to wanted access; nil: nothing.
-func removalOf(person string, apps []string, standing, wanted map[string]decide.Access) *removal {
-	r := &removal{effects: &accessv1.HeldPerson{PersonId: person}}
+// impactOf is what happens to a person from standing to wanted access; nil: nothing that the brake looks at.
+func impactOf(m *model.Model, person string, apps []string, standing, wanted map[string]decide.Access) *impact {
+	r := &impact{effects: &accessv1.HeldPerson{PersonId: person}}
 	for _, app := range apps {
 		before, after := standing[app], wanted[app]
 		one := &accessv1.HeldAccess{Application: app, State: stateToProto(after.State)}
@@ -56,12 +59,23 @@ func removalOf(person string, apps []string, standing, wanted map[string]decide.
 		if len(one.GetLoses()) > 0 {
 			r.apps = append(r.apps, app)
 		}
+		r.privileged = r.privileged || givesPrivileged(m, app, one.GetGains())
 	}
-	if len(r.apps) == 0 {
+	if len(r.apps) == 0 && !r.privileged {
 		return nil
 	}
 	r.digest = digestOf(r.effects)
 	return r
+}
+
+// givesPrivileged says whether one of these is privileged by the model's catalogue.
+func givesPrivileged(m *model.Model, app string, entitlements []string) bool {
+	return slices.ContainsFunc(entitlements, func(id string) bool { return m.Privileged(model.Ref{Application: app, Entitlement: id}) })
+}
+
+// change is the impact in the brake's terms.
+func (r *impact) change(person string) brake.Change {
+	return brake.Change{Person: person, Loses: len(r.apps) > 0, Apps: r.apps, Privileged: r.privileged}
 }
 
 // digestOf is the identity of what is held: the same effects have the same.
@@ -78,7 +92,7 @@ func digestOf(effects *accessv1.HeldPerson) []byte {
 }
 
 // takesIn says whether something is taken away in an application.
-func (r *removal) takesIn(app string) bool { return r != nil && slices.Contains(r.apps, app) }
+func (r *impact) takesIn(app string) bool { return r != nil && slices.Contains(r.apps, app) }
 
 // corroboration is why a person's end is believed beyond the limits. Who does not leave is not believed to lose much.
 func (s *Service) corroboration(p *peoplev1.Person, e store.Employment, t trigger) brake.Corroboration {
@@ -114,7 +128,7 @@ func hasEnded(e *peoplev1.Employment) bool {
 	return e.GetStatus() == peoplev1.PersonStatus_PERSON_STATUS_TERMINATED && e.GetEndedAt() != nil
 }
 
-// causeOf is what led to a removal, as far as the trigger tells.
+// causeOf is what led to a change, as far as the trigger tells.
 func causeOf(p *peoplev1.Person, before store.Decided, modelSeq int64, t trigger) brake.Cause {
 	switch {
 	case t.kind != eventv1.LifecycleKind_LIFECYCLE_KIND_UNSPECIFIED:
@@ -131,9 +145,9 @@ func causeOf(p *peoplev1.Person, before store.Decided, modelSeq int64, t trigger
 // shown are the fields whose values many people share: others tell nothing about a wave, and are nobody else's business.
 var shown = []string{"department", "status", "employment_type", "company", "location", "title", "manager_external_id"}
 
-// describe adds to the cause of a removal which value changed to which. Events do not say, so ingest is asked.
+// describe adds to the cause of an impact which value changed to which. Events do not say, so ingest is asked.
 func (s *Service) describe(ctx context.Context, d *decision) error {
-	c := &d.removal.cause
+	c := &d.impact.cause
 	if d.trigger.event == "" || len(d.trigger.changed) == 0 || c.Field != "" {
 		return nil
 	}
