@@ -10,6 +10,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	"github.com/tenurehq/tenure/services/ingest"
+	"github.com/tenurehq/tenure/services/ingest/roster"
 )
 
 func TestADeliveryCostsFewRowWrites(t *testing.T) {
@@ -42,6 +43,33 @@ func TestADeliveryCostsFewRowWrites(t *testing.T) {
 	w.deliver("msg-0", changed(ann()))
 	if spent := cost(); spent != 0 {
 		t.Errorf("a repeat costs %d row writes", spent)
+	}
+}
+
+// A roster is looked up for each person. Compared with everybody, a roster of n people is read n² times.
+func TestARosterThatHasJustComeIsReadOnceForEachPerson(t *testing.T) {
+	t.Parallel()
+	const people = 1_500
+	cfg := sqltest.Config(t, "postgres", ingest.Migrations()...)
+	db := sqltest.Open(t, cfg, ingest.Migrations()...)
+	w := agreed(t, db, roster.Contract{})
+	all := some(1, people)
+	for i := range all {
+		all[i] = all[i].with("given_name", fmt.Sprint("Ann", i)) // a name of their own
+	}
+	if r := w.give(list{id: "r1", made: noon, people: all, size: 500}); r.GetChanged() != people || r.GetAbsent() != 0 {
+		t.Fatalf("the roster was taken in as %v", r)
+	}
+	if err := db.Close(); err != nil { // by then PostgreSQL has counted
+		t.Fatal(err)
+	}
+	var read int64
+	err := sqltest.Open(t, cfg).QueryRow(t.Context(), `SELECT SUM(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'roster_people'`).Scan(&read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read == 0 || read > 20*people {
+		t.Errorf("%d rows of the roster were read for %d people", read, people)
 	}
 }
 

@@ -30,25 +30,28 @@ func (t Tx) ForgetRosterPeople(ctx context.Context, source, roster string) error
 	return wrapped(err, "forget people of a roster")
 }
 
-// expected are a source's people ($1) of whom a roster ($2) that was made at an instant ($3) should know: employed by what
-// is known, and nothing was said of them since it was made.
+// expected are a source's people ($1) of whom a roster that was made at an instant ($3) should know: employed by what is
+// known, and nothing was said of them since it was made.
 const expected = `
 FROM employments e
 JOIN people p ON p.id = e.person AND p.status IN (2, 3)
-LEFT JOIN roster_people l ON l.source = e.source AND l.roster = $2 AND l.external_id = e.external_id
 WHERE e.source = $1
   AND NOT EXISTS (SELECT 1 FROM facts f WHERE f.person = e.person AND f.source = e.source AND f.external_id = e.external_id
                   AND f.source_time > $3)`
 
+// named is 1 when a roster ($2) names an expected person, else 0. It is looked up for each, not joined: PostgreSQL has not
+// counted the rows of a roster that has just come, and compares everybody with everybody when it takes them for few.
+const named = `(SELECT count(*) FROM roster_people l WHERE l.source = e.source AND l.roster = $2 AND l.external_id = e.external_id)`
+
 // RosterCover is how many different people a roster names, how many it should know of, and how many of these it names.
-func (r reader) RosterCover(ctx context.Context, source, roster string, made time.Time) (named, known, present int, err error) {
+func (r reader) RosterCover(ctx context.Context, source, roster string, made time.Time) (names, known, present int, err error) {
 	const count = `SELECT count(*) FROM roster_people WHERE source = $1 AND roster = $2`
-	if err := r.q.QueryRow(ctx, count, source, roster).Scan(&named); err != nil {
+	if err := r.q.QueryRow(ctx, count, source, roster).Scan(&names); err != nil {
 		return 0, 0, 0, fmt.Errorf("count people of a roster: %w", err)
 	}
-	const query = `SELECT count(*), count(l.external_id)` + expected
+	const query = `SELECT count(*), COALESCE(SUM(` + named + `), 0)` + expected
 	err = r.q.QueryRow(ctx, query, source, roster, sqldb.Micros(made)).Scan(&known, &present)
-	return named, known, present, wrapped(err, "compare a roster with who is known")
+	return names, known, present, wrapped(err, "compare a roster with who is known")
 }
 
 // SaveAbsences stores whom a roster leaves out and forgets who was absent before and is not any more. It returns how many
@@ -56,7 +59,7 @@ func (r reader) RosterCover(ctx context.Context, source, roster string, made tim
 func (t Tx) SaveAbsences(ctx context.Context, source, roster string, made time.Time) (int, error) {
 	const upsert = `
 INSERT INTO absences (source, external_id, roster, made_at, since)
-SELECT e.source, e.external_id, CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($3 AS BIGINT)` + expected + ` AND l.external_id IS NULL
+SELECT e.source, e.external_id, CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($3 AS BIGINT)` + expected + ` AND ` + named + ` = 0
 ON CONFLICT (source, external_id) DO UPDATE SET roster = excluded.roster, made_at = excluded.made_at`
 	n, err := t.Exec(ctx, upsert, source, roster, sqldb.Micros(made))
 	if err != nil {
@@ -105,7 +108,7 @@ func scanAbsence(scan func(...any) error) (Absence, error) {
 // they are employed need not mean that they are by the one that is missing.
 func (r reader) SharedMissing(ctx context.Context, source, roster string, made time.Time) ([]Absence, error) {
 	const query = `SELECT e.source, e.external_id, e.person, CAST($2 AS TEXT), CAST($3 AS BIGINT)` + expected + `
-  AND l.external_id IS NULL
+  AND ` + named + ` = 0
   AND EXISTS (SELECT 1 FROM employments o WHERE o.person = e.person AND (o.source <> e.source OR o.external_id <> e.external_id))
 ORDER BY e.external_id`
 	rows, err := r.q.Query(ctx, query, source, roster, sqldb.Micros(made))

@@ -13,20 +13,9 @@ import (
 
 // KeyOwners returns whom the person keys of a source name; those that name nobody are left out.
 func (r reader) KeyOwners(ctx context.Context, source string, keys []string) (map[string]string, error) {
-	owners := make(map[string]string, len(keys))
-	for chunk := range chunks(keys) {
-		query := `SELECT key, person FROM person_keys WHERE key IN ` + sqldb.Values(1, len(chunk)) +
-			fmt.Sprintf(` AND source = $%d`, len(chunk)+1)
-		rows, err := r.q.Query(ctx, query, append(anyOf(chunk), source)...)
-		found, err := sqldb.Collect(rows, err, scanPair)
-		if err != nil {
-			return nil, fmt.Errorf("find people by key: %w", err)
-		}
-		for _, pair := range found {
-			owners[pair[0]] = pair[1]
-		}
-	}
-	return owners, nil
+	const person = `SELECT k.person FROM person_keys k WHERE k.key = asked.id AND k.source = `
+	owners, err := r.lookUp(ctx, person, source, keys)
+	return owners, wrapped(err, "find people by key")
 }
 
 func scanPair(scan func(...any) error) (pair [2]string, err error) {

@@ -40,17 +40,28 @@ func (p *Person) Has(e timeline.Employment) bool {
 
 // Employed finds the people of the employments of one source, by external id.
 func (r reader) Employed(ctx context.Context, source string, externalIDs []string) (map[string]string, error) {
-	people := make(map[string]string, len(externalIDs))
-	for chunk := range chunks(externalIDs) {
-		query := `SELECT external_id, person FROM employments WHERE external_id IN ` + sqldb.Values(1, len(chunk)) +
-			fmt.Sprintf(` AND source = $%d`, len(chunk)+1)
+	const person = `SELECT e.person FROM employments e WHERE e.external_id = asked.id AND e.source = `
+	people, err := r.lookUp(ctx, person, source, externalIDs)
+	return people, wrapped(err, "find people by employment")
+}
+
+// lookUp asks for a person by each of the ids that a source gave, with a query that lacks the source; those it does not
+// find are left out. It is asked for each id, not with a list of them: PostgreSQL takes tables that grew since it counted
+// them for small, and compares every row of the source with the whole list.
+func (r reader) lookUp(ctx context.Context, person, source string, ids []string) (map[string]string, error) {
+	people := make(map[string]string, len(ids))
+	for chunk := range chunks(ids) {
+		query := `WITH asked (id) AS (VALUES ` + sqldb.Values(len(chunk), 1) + `) SELECT id, COALESCE((` + person +
+			fmt.Sprintf(`$%d), '') FROM asked`, len(chunk)+1)
 		rows, err := r.q.Query(ctx, query, append(anyOf(chunk), source)...)
 		found, err := sqldb.Collect(rows, err, scanPair)
 		if err != nil {
-			return nil, fmt.Errorf("find people by employment: %w", err)
+			return nil, err
 		}
 		for _, pair := range found {
-			people[pair[0]] = pair[1]
+			if pair[1] != "" {
+				people[pair[0]] = pair[1]
+			}
 		}
 	}
 	return people, nil
