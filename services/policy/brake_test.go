@@ -174,6 +174,25 @@ func TestADripOfLeaversIsHeldByTheDay(t *testing.T) {
 	})
 }
 
+func TestRoomLetsNobodyOutWhoIsHeld(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		now := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+		s := w.service(braked("2", "100%", &now))
+		w.apply(s, company)
+		people := w.hire(s, 5)
+		w.terminate(s, people)
+		now = now.Add(25 * time.Hour)
+		w.terminate(s, people) // HR says it again
+		if gone := w.gone(s, people); len(gone) != 2 {
+			t.Errorf("a day later %d of 5 have lost access, want the 2 of before", len(gone))
+		}
+		if diff := cmp.Diff([]string{"3 of 3: leaver, source hr"}, w.holds(s)); diff != "" {
+			t.Errorf("holds (-want +got):\n%s", diff)
+		}
+	})
+}
+
 func TestInsideTheLimitNothingIsHeld(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {

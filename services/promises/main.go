@@ -41,6 +41,7 @@ func trials() []func(context.Context, size, io.Writer) ([]row, error) {
 	return []func(context.Context, size, io.Writer) ([]row, error){
 		tryRace,
 		trySimulator,
+		trySeeded,
 	}
 }
 

@@ -192,7 +192,7 @@ func (k *worker) ask() {
 	if k.left && k.w.bug != LeaseShort {
 		k.takeUp()
 	}
-	if !k.known && !k.cut.Stands || !k.cut.Stands && k.d.Generation < k.t.generation && k.w.bug != ActsOnMessage {
+	if !k.known && (!k.cut.Stands || k.w.bug == CutIgnored) || !k.cut.Stands && k.d.Generation < k.t.generation && k.w.bug != ActsOnMessage {
 		k.end()
 		return
 	}

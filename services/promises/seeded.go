@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/tenurehq/tenure/services/promises/seeded"
+)
+
+// trySeeded makes bugs in the brake's part of policy and has its tests look for them. Without a bug the same tests must pass.
+func trySeeded(ctx context.Context, _ size, out io.Writer) ([]row, error) {
+	bugs := seeded.OfTheBrake()
+	tests, said, ok := seeded.Pass(ctx, bugs)
+	r := row{Promise: "P11", Tried: "policy's tests of the brake, both engines", N: tests, Figure: "each bug is in its source", SeededTotal: len(bugs)}
+	if !ok {
+		fmt.Fprintln(out, said)
+		r.Violations++
+	}
+	for _, b := range bugs {
+		found, err := b.Find(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			fmt.Fprintf(out, "not found by %s: %s\n", b.Test, b.Name)
+			continue
+		}
+		r.SeededKilled++
+	}
+	return []row{r}, nil
+}
