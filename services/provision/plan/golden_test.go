@@ -57,6 +57,7 @@ type given struct {
 	LeaverVersion   uint64   `yaml:"disabled_for_leaver_version,omitempty"`
 	DeletedVersion  uint64   `yaml:"deleted_for_version,omitempty"`
 	UnwantedFor     string   `yaml:"unwanted_for,omitempty"`
+	Cut             bool     `yaml:"sessions_and_credentials_were_cut,omitempty"`
 	CreateTriedAgo  string   `yaml:"create_tried_ago,omitempty"`
 }
 
@@ -155,6 +156,9 @@ func (g given) input(t *testing.T) plan.Input {
 	for _, e := range g.Desired.Permitted {
 		in.Desired.Permission.Release = "release-2"
 		in.Desired.Permission.Steps = append(in.Desired.Permission.Steps, plan.Step{Op: plan.Revoke, Target: e})
+	}
+	if g.Cut {
+		in.Record.CutGeneration = in.Desired.Generation
 	}
 	if g.UnwantedFor != "" {
 		in.Record.UnwantedSince = now.Add(-duration(t, g.UnwantedFor))

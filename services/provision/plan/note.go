@@ -19,6 +19,7 @@ const (
 	Enforced    Why = iota + 1 // enforce does not allow it
 	Foreign                    // others gave it, and enforce leaves that alone
 	Unsupported                // the application cannot do it
+	Unseen                     // the application neither shows live sessions nor ends them
 	Unreleased                 // it takes something away, and there is no release
 	Immutable                  // it cannot be changed
 	Excluded                   // something of the same exclusion group stays
@@ -43,6 +44,8 @@ func (n Note) String() string {
 		return fmt.Sprintf("leaves %s: not given by Tenure, and enforce is %s", n.Target, n.Level)
 	case Unsupported:
 		return fmt.Sprintf("cannot %s: the application has no such operation", what)
+	case Unseen:
+		return fmt.Sprintf("cannot %s: whether any are live is not known, and the application has no such operation", what)
 	case Unreleased:
 		return fmt.Sprintf("refuses %s: it takes something away and has no release", what)
 	case Immutable:

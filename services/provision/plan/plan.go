@@ -302,19 +302,13 @@ func (p *planner) disable(a *Account) {
 }
 
 func (p *planner) killSessions(a *Account) {
-	if a.LiveSessions == 0 || a.LiveSessions < 0 && p.cutAlready() {
-		return
+	switch unknown := a.LiveSessions < 0; {
+	case a.LiveSessions == 0:
+	case !unknown, p.supports(KillSessions) && !p.cutAlready(): // seen: somebody still works in there; or may do so
+		p.need(Step{Op: KillSessions}, Own)
+	case !p.supports(KillSessions) && !p.in.Can.Ops[Disable].CutsSessions:
+		p.note(Note{Op: KillSessions, Why: Unseen}) // as long as the person should have nothing, whatever else was cut
 	}
-	if !p.supports(KillSessions) {
-		switch {
-		case a.LiveSessions > 0: // seen: somebody still works in there
-			p.need(Step{Op: KillSessions}, Own)
-		case !p.in.Can.Ops[Disable].CutsSessions:
-			p.note(Note{Op: KillSessions, Why: Unsupported})
-		}
-		return
-	}
-	p.need(Step{Op: KillSessions}, Own)
 }
 
 func (p *planner) revokeCredentials(a *Account) {
