@@ -111,6 +111,10 @@ func (d *Directory) Create(ctx context.Context, account connector.NewAccount) (i
 	}
 	entry.Attribute(d.cfg.MarkerAttribute, []string{markerLine + account.Marker})
 	entry.Attribute(attrLocked, []string{lockedForEver})
+	// What still names this DN means somebody of before. It goes first: whoever finds the entry made does not look again.
+	if err := d.vacate(c, entry.DN); err != nil {
+		return "", 0, maybeDone(inTime(ctx, err))
+	}
 	added := c.Add(entry)
 	if added != nil && !is(added, ldap.LDAPResultEntryAlreadyExists) {
 		return "", 0, maybeDone(inTime(ctx, missingBase(added, d.cfg.PeopleBase)))
@@ -125,10 +129,6 @@ func (d *Directory) Create(ctx context.Context, account connector.NewAccount) (i
 	p := d.readPerson(e)
 	if added != nil {
 		return d.taken(p, account.Marker)
-	}
-	// What still names this DN meant somebody of before.
-	if err := d.forget(c, p.dn); err != nil {
-		return p.id, 0, maybeDone(inTime(ctx, err))
 	}
 	return p.id, connector.Changed, nil
 }

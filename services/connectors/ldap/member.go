@@ -79,3 +79,11 @@ func (d *Directory) forget(c *conn, dn string) error {
 	}
 	return nil
 }
+
+// vacate takes a DN out of every group, unless an entry has it.
+func (d *Directory) vacate(c *conn, dn string) error {
+	if _, taken, err := c.entry(dn, "(objectClass=*)", "1.1"); taken || err != nil {
+		return err
+	}
+	return d.forget(c, dn)
+}

@@ -151,6 +151,23 @@ func TestWithoutRefintGroupsFollowAllTheSame(t *testing.T) {
 	if got := s.Search(t, "(cn=staff)", "member")[0].GetAttributeValues("member"); !slices.Equal(got, []string{s.EmptyGroupMember()}) {
 		t.Errorf("the group still has %v", got)
 	}
+
+	// Nor where the answer to the creation is lost: who is found then is not made, and nobody would look again.
+	want(t, s.client, namesake.GetAccountId(), "p:beth", "C", step(opDelete, ""))
+	s.Modify(t, stale)
+	way := pass(t, s.Address())
+	cfg := s.config(t)
+	cfg.URL = "ldap://" + way.address
+	client := open(t, cfg)
+	read(t, client, byName("beth")) // it is connected
+	way.lose(6, 1)                  // nobody has the marker, the name or the DN; a group that names it, and that it does no more
+	if got := applySoon(t, client, "", "p:beth again", named("beth")); outcomes(got) != "?" {
+		t.Fatalf("%v, want UNKNOWN: it was sent", got.GetResults())
+	}
+	again := want(t, s.client, "", "p:beth again", "U", named("beth"))
+	if got := again.GetObserved().GetGrants(); len(got) != 0 {
+		t.Errorf("a new account whose creation was not answered begins with %v", got)
+	}
 }
 
 func TestAListingIsPagedAndEqualsItsReads(t *testing.T) {
@@ -303,15 +320,7 @@ func TestALostReplyIsUnknownAndASilentServerEndsInTime(t *testing.T) {
 	cfg.URL = "ldap://" + way.address
 	client := open(t, cfg)
 	want(t, client, id, "p:ann", "U", step(opEnable, ""))
-	soon := func(st *connectorv1.Step) *connectorv1.ApplyResponse {
-		got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
-			AccountId: id, Marker: "p:ann", NotAfter: timestamppb.New(time.Now().Add(300 * time.Millisecond)), Steps: []*connectorv1.Step{st},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
+	soon := func(st *connectorv1.Step) *connectorv1.ApplyResponse { return applySoon(t, client, id, "p:ann", st) }
 	way.lose(2, 1) // the entry and the end of the search for it come; the answer to the change does not
 	got := soon(set(opUpdate, map[string]string{"title": "Dr"}))
 	if outcomes(got) != "?" || got.GetResults()[0].GetProblem().GetCode() != connectorv1.Code_CODE_OUTCOME_UNKNOWN {
@@ -322,6 +331,18 @@ func TestALostReplyIsUnknownAndASilentServerEndsInTime(t *testing.T) {
 	if got := soon(step(opDisable, "")); outcomes(got) != "F" {
 		t.Errorf("%v, want FAILED: nothing but a question was sent", got.GetResults())
 	}
+}
+
+// applySoon runs a step that is given up when it is not answered at once.
+func applySoon(t *testing.T, client connectorv1.ConnectorClient, id, mark string, st *connectorv1.Step) *connectorv1.ApplyResponse {
+	t.Helper()
+	got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
+		AccountId: id, Marker: mark, NotAfter: timestamppb.New(time.Now().Add(time.Second)), Steps: []*connectorv1.Step{st},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
 }
 
 // way passes a connector's connections on, and loses some of what is answered.
