@@ -9,6 +9,7 @@ package ldap
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -95,7 +96,7 @@ func (d *Directory) Check(ctx context.Context) (out connector.Identity, err erro
 	if len(out.Problems) > 0 {
 		return out, nil
 	}
-	if err := d.sweep(c); err != nil {
+	if err := errors.Join(d.whole(c, d.cfg.PeopleBase), d.whole(c, d.cfg.GroupsBase), d.sweep(c)); err != nil {
 		return connector.Identity{}, notDone(inTime(ctx, err))
 	}
 	switch p, err := d.probe(ctx, c, ""); {

@@ -20,6 +20,9 @@ func (d *Directory) search(c *conn, base, filter string, names []string, each fu
 		case err != nil:
 			return err
 		}
+		if len(page.Referrals) > 0 { // not followed: the credentials are not for whomever it names
+			return connector.Inconsistent("a part of %s is at another server: name that one in url, or a base that is whole here", base)
+		}
 		for _, e := range page.Entries {
 			if err := each(e); err != nil {
 				return err
@@ -31,6 +34,11 @@ func (d *Directory) search(c *conn, base, filter string, names []string, each fu
 		}
 		paging.SetCookie(next.Cookie)
 	}
+}
+
+// whole fails where a part of what is below base is elsewhere.
+func (d *Directory) whole(c *conn, base string) error {
+	return d.search(c, base, "(objectClass=referral)", []string{"1.1"}, func(*ldap.Entry) error { return nil })
 }
 
 // entry returns the one entry with this DN, if it fits.

@@ -223,6 +223,40 @@ func TestAListingIsPagedAndEqualsItsReads(t *testing.T) {
 	}
 }
 
+// What is not here cannot be seen, and so nothing is said of who is not there.
+func TestAPartAtAnotherServerIsSaidAndNotOverlooked(t *testing.T) {
+	t.Parallel()
+	s := start(t, ldaptest.Config{})
+	account(t, s.client, "ann")
+	s.Add(t, "ou=branch,"+ldaptest.PeopleBase, map[string][]string{
+		"objectClass": {"referral", "extensibleObject"}, "ou": {"branch"}, "ref": {"ldap://127.0.0.1:1/ou=branch," + ldaptest.PeopleBase},
+	})
+	checked, err := s.client.Check(t.Context(), &connectorv1.CheckRequest{})
+	if err != nil || len(checked.GetProblems()) != 1 || checked.GetProblems()[0].GetCode() != connectorv1.Code_CODE_INCONSISTENT {
+		t.Errorf("Check: %v, %v", checked, err)
+	}
+	wantFailure(t, s.client, connectorv1.Code_CODE_INCONSISTENT)
+	if got, err := s.client.Read(t.Context(), byName("ann")); err != nil || got.GetProblem().GetCode() != connectorv1.Code_CODE_INCONSISTENT {
+		t.Errorf("a read says %v, %v", got, err)
+	}
+	stream, err := s.client.List(t.Context(), &connectorv1.ListRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		item, err := stream.Recv()
+		if err != nil {
+			t.Fatalf("the listing has no end: %v", err)
+		}
+		if end := item.GetEnd(); end != nil {
+			if end.GetComplete() {
+				t.Error("the listing counts as complete")
+			}
+			return
+		}
+	}
+}
+
 // admin is the administrator's own connection.
 func (s server) admin(t *testing.T) *goldap.Conn {
 	t.Helper()
