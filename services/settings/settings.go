@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/config"
+	"github.com/tenurehq/tenure/services/policy/brake"
 )
 
 // Settings is the file as it was read and found right.
@@ -179,14 +180,18 @@ func Parse(name string, content []byte) (*Settings, error) {
 }
 
 func decode(root config.Section) (*Settings, error) {
+	limits := brake.Defaults()
 	s := &Settings{
 		DataDir: config.Path(root.Path("data")),
 		NATS:    NATS{Sync: defaultSync},
 		Listen:  Listen{HTTP: "127.0.0.1:8080", GRPC: "127.0.0.1:8081", Metrics: "127.0.0.1:8082"},
 		Audit:   Audit{MaxBehind: defaultMaxBehind, CheckpointEvery: defaultCheckpoint},
-		Brake:   Brake{PerHour: "max(5,min(50,5%))", PerDay: "10%", PerAppDay: "20%", PrivilegedPerDay: "max(5,1%)"},
-		People:  People{UserName: []string{"given[0] + family", "given + '.' + family"}},
-		root:    root,
+		Brake: Brake{
+			PerHour: limits.PerHour.String(), PerDay: limits.PerDay.String(), PerAppDay: limits.PerAppDay.String(),
+			PrivilegedPerDay: limits.PrivilegedPerDay.String(),
+		},
+		People: People{UserName: []string{"given[0] + family", "given + '.' + family"}},
+		root:   root,
 	}
 	if err := root.Decode(s); err != nil {
 		return nil, err

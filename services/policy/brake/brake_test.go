@@ -61,11 +61,6 @@ func TestWhatIsNoLimitIsRefused(t *testing.T) {
 	}
 }
 
-func defaults(t *testing.T) brake.Limits {
-	t.Helper()
-	return brake.Limits{PerHour: limit(t, "max(5,min(50,5%))"), PerDay: limit(t, "10%"), PerAppDay: limit(t, "20%")}
-}
-
 func leavers(n int) []brake.Change {
 	all := make([]brake.Change, n)
 	for i := range all {
@@ -87,7 +82,7 @@ func released(verdicts []brake.Verdict) int {
 func TestOfEverybodyOnlyTheLimitIsReleased(t *testing.T) {
 	t.Parallel()
 	population := brake.Population{People: 1000, Apps: map[string]int{"directory": 1000}}
-	verdicts := brake.Judge(defaults(t), population, brake.Spent{}, leavers(1000))
+	verdicts := brake.Judge(brake.Defaults(), population, brake.Spent{}, leavers(1000))
 	if got := released(verdicts); got != 50 {
 		t.Errorf("%d of 1,000 are released, want 50", got)
 	}
@@ -108,7 +103,7 @@ func TestADripIsHeldByTheDay(t *testing.T) {
 				spent.Hour++
 			}
 		}
-		if brake.Judge(defaults(t), population, spent, leavers(1))[0].Released() {
+		if brake.Judge(brake.Defaults(), population, spent, leavers(1))[0].Released() {
 			at = append(at, now)
 		}
 	}
@@ -120,7 +115,7 @@ func TestADripIsHeldByTheDay(t *testing.T) {
 func TestASmallCompanyCanLetPeopleGo(t *testing.T) {
 	t.Parallel()
 	population := brake.Population{People: 12, Apps: map[string]int{"directory": 12}}
-	if got := released(brake.Judge(defaults(t), population, brake.Spent{}, leavers(12))); got != 5 {
+	if got := released(brake.Judge(brake.Defaults(), population, brake.Spent{}, leavers(12))); got != 5 {
 		t.Errorf("of a company of 12 people %d are released, want the 5 of the hour", got)
 	}
 }
@@ -132,14 +127,14 @@ func TestWhatIsCorroboratedIsNeverHeldAndCostsNothing(t *testing.T) {
 	for i := range removals[:50] {
 		removals[i].Corroboration = brake.Corroboration(1 + i%4)
 	}
-	if got := released(brake.Judge(defaults(t), population, brake.Spent{}, removals)); got != 55 {
+	if got := released(brake.Judge(brake.Defaults(), population, brake.Spent{}, removals)); got != 55 {
 		t.Errorf("%d are released, want the 50 corroborated ones and 5", got)
 	}
 }
 
 func TestOneApplicationHasALimitOfItsOwn(t *testing.T) {
 	t.Parallel()
-	limits := defaults(t)
+	limits := brake.Defaults()
 	limits.PerHour = limit(t, "3")
 	population := brake.Population{People: 1000, Apps: map[string]int{"payroll": 20, "directory": 1000}}
 	spent := brake.Spent{Hour: 1, Day: 4, Apps: map[string]int{"payroll": 4}}
@@ -156,7 +151,7 @@ func TestOneApplicationHasALimitOfItsOwn(t *testing.T) {
 
 func TestWhatIsPrivilegedHasALimitOfItsOwn(t *testing.T) {
 	t.Parallel()
-	limits := defaults(t)
+	limits := brake.Defaults()
 	limits.PrivilegedPerDay = limit(t, "max(2,1%)")
 	given := func(n int) []brake.Change {
 		all := make([]brake.Change, n)

@@ -31,6 +31,22 @@ func ParseLimit(text string) (Limit, error) {
 	return Limit{text: text, of: of}, nil
 }
 
+// Defaults are the limits where nobody says others.
+func Defaults() Limits {
+	return Limits{
+		PerHour: mustParse("max(5,min(50,5%))"), PerDay: mustParse("10%"), PerAppDay: mustParse("20%"),
+		PrivilegedPerDay: mustParse("max(5,1%)"),
+	}
+}
+
+func mustParse(text string) Limit {
+	l, err := ParseLimit(text)
+	if err != nil {
+		panic(err) // a text above
+	}
+	return l
+}
+
 // Of is the limit for so many people. A part of them is rounded down, and the zero Limit allows nobody.
 func (l Limit) Of(population int) int {
 	if l.of == nil {
