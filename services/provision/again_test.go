@@ -88,6 +88,33 @@ func TestWhatADeadProcessHeldIsTakenOverAtOnceByTheOnlyOneThatLives(t *testing.T
 	journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
 }
 
+// TestWhatSomebodyElseChangesIsFoundByLookingAgain: nothing is desired anew, and nobody tells.
+func TestWhatSomebodyElseChangesIsFoundByLookingAgain(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a", "b")
+		a := one("code", m)
+		a.LookAgain, a.WhenUnwanted.DeleteAfter = time.Millisecond, time.Hour
+		w := newWorld(t, engine, a)
+		_, stop := w.start()
+		hire(t, w, "ann", "bob")
+		w.publish(want{app: "code", person: "ann", state: none})
+		w.done("code", "ann")
+		stop()
+		m.mu.Lock()
+		for _, x := range m.accounts {
+			x.Status = connector.Enabled // ann's, who has left
+			x.Grants = nil               // bob's
+		}
+		m.mu.Unlock()
+		w.start()
+		until(t, "accounts to be as they should be", func() bool {
+			return slices.Equal(m.shownAll(), []string{"id-1 ann tenure:ann", "id-2 bob tenure:bob enabled a"}) ||
+				slices.Equal(m.shownAll(), []string{"id-1 bob tenure:bob enabled a", "id-2 ann tenure:ann"})
+		})
+	})
+}
+
 func TestAnApplicationThatIsNotConfiguredAnyMoreIsMentioned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "sqlite", one("code", newMemory("a")))

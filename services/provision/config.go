@@ -32,6 +32,7 @@ type Application struct {
 
 	WhenUnwanted WhenUnwanted
 	Limits       Limits
+	LookAgain    time.Duration // after which what is settled is read again; 0: 24 h
 }
 
 // WhenUnwanted is what becomes of an account that nobody should have any more.
@@ -112,6 +113,9 @@ func (a Application) validate() error {
 	if a.WhenUnwanted.DeleteAfter < 0 {
 		return errors.New("when_unwanted.delete_after: must not be negative")
 	}
+	if a.LookAgain < 0 {
+		return errors.New("look_again: must not be negative")
+	}
 	if a.Limits.Concurrency < 0 || a.Limits.PerMinute < 0 || a.Limits.Timeout < 0 {
 		return errors.New("limits: must not be negative")
 	}
@@ -134,6 +138,7 @@ func (a Application) worker(t Timing) worker.Config {
 			Lease:    3*request + 3*skew, // a read and a call may take their whole time, and a lease outlives the call
 			Poll:     orDefault(t.Poll, time.Second),
 			Repair:   orDefault(t.Repair, 5*time.Minute),
+			Again:    orDefault(a.LookAgain, 24*time.Hour),
 			RetryMin: orDefault(t.RetryMin, time.Second), RetryMax: orDefault(t.RetryMax, 5*time.Minute),
 			Slow: orDefault(t.Slow, time.Hour), Attempts: orDefault(t.Attempts, 8),
 			Escalate: orDefault(t.Escalate, 15*time.Minute),

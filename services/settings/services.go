@@ -101,6 +101,7 @@ func (s *Settings) Provision(only ...string) (provision.Config, error) {
 			Enforce: app.Enforce, Adopt: app.Adopt, Correlate: app.Correlate, Rehired: app.WhenRehired,
 			WhenUnwanted: provision.WhenUnwanted{Disable: app.WhenUnwanted.Disable, DeleteAfter: app.WhenUnwanted.DeleteAfter},
 			Limits:       provision.Limits{Concurrency: app.Limits.Concurrency, PerMinute: app.Limits.PerMinute, Timeout: app.Limits.Timeout},
+			LookAgain:    app.LookAgain,
 		})
 	}
 	for name := range wanted {

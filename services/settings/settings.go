@@ -138,6 +138,7 @@ type Application struct {
 	Account      map[string]string `yaml:"account"`
 	WhenUnwanted WhenUnwanted      `yaml:"when_unwanted"`
 	Limits       Limits            `yaml:"limits"`
+	LookAgain    time.Duration     `yaml:"look_again"` // after which an account that is as it should be is read again; 0: the worker's default
 }
 
 // WhenUnwanted is what becomes of an account that nobody should have any more.

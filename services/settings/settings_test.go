@@ -145,6 +145,7 @@ func TestRefusalsNameFileLineAndKey(t *testing.T) {
 		{app + "environment: a b", `6:applications[1].environment: "a b" is not of the form [a-z0-9-]{1,40}`},
 		{app + "when_unwanted: {disable: later}", `6:applications[1].when_unwanted.disable: "later" is none of now`},
 		{app + "when_unwanted: {delete_after: -1h}", "6:applications[1].when_unwanted.delete_after: less than nothing"},
+		{app + "look_again: -1h", "6:applications[1].look_again: less than nothing"},
 		{app + "limits: {concurrency: -1}", "6:applications[1].limits.concurrency: less than nothing"},
 		{app + "limits: {per_minute: -1}", "6:applications[1].limits.per_minute: less than nothing"},
 		{app + "limits: {timeout: -1s}", "6:applications[1].limits.timeout: less than nothing"},
@@ -257,7 +258,7 @@ operators:
 - {name: ada, role: admin, token_sha256: ` + sum + `}
 - {name: bob, role: viewer, cert: "CN=bob"}
 applications:
-- {name: data-lake, owner: o, connector: demo, limits: {concurrency: 3, per_minute: 4, timeout: 5s}, when_unwanted: {delete_after: 1h}}
+- {name: data-lake, owner: o, connector: demo, limits: {concurrency: 3, per_minute: 4, timeout: 5s}, look_again: 6h, when_unwanted: {delete_after: 1h}}
 `
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -288,7 +289,7 @@ applications:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := p.Applications[0].Limits; l.Concurrency != 3 || l.PerMinute != 4 || l.Timeout != 5*time.Second || p.Applications[0].WhenUnwanted.DeleteAfter != time.Hour {
+	if l := p.Applications[0].Limits; l.Concurrency != 3 || l.PerMinute != 4 || l.Timeout != 5*time.Second || p.Applications[0].WhenUnwanted.DeleteAfter != time.Hour || p.Applications[0].LookAgain != 6*time.Hour {
 		t.Errorf("application %+v", p.Applications[0])
 	}
 	if _, err := s.Provision("elsewhere"); err == nil {

@@ -314,6 +314,8 @@ func (s *Settings) applications() error {
 			return s.Errorf(key+".correlate", "%s is no attribute of account", app.Correlate)
 		case app.WhenUnwanted.DeleteAfter < 0:
 			return s.Errorf(key+".when_unwanted.delete_after", "less than nothing")
+		case app.LookAgain < 0:
+			return s.Errorf(key+".look_again", "less than nothing")
 		case app.Limits.Concurrency < 0:
 			return s.Errorf(key+".limits.concurrency", "less than nothing")
 		case app.Limits.PerMinute < 0:

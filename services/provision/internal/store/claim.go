@@ -275,6 +275,38 @@ func (t Tx) Wake(ctx context.Context, problem string, now time.Time) error {
 	return nil
 }
 
+// restful targets are settled, nobody works on them, and they are not due yet.
+const restful = `state IN (1, 5) AND holder = '' AND (due_at = 0 OR due_at > $1)`
+
+const unread = `
+SELECT person FROM targets
+WHERE  ` + restful + ` AND observed_at <= $2 AND NOT EXISTS (SELECT 1 FROM targets WHERE due_at > 0 AND due_at <= $1 AND holder = '')
+ORDER  BY observed_at LIMIT $3`
+
+// Unread returns up to limit people whose targets are settled and were read last before a time, the longest ago first; nobody
+// while anything that is due waits.
+func (r reader) Unread(ctx context.Context, before, now time.Time, limit int) ([]string, error) {
+	rows, err := r.q.Query(ctx, unread, micros(now), micros(before), limit)
+	people, err := sqldb.Collect(rows, err, func(scan func(...any) error) (person string, err error) { return person, scan(&person) })
+	if err != nil {
+		return nil, fmt.Errorf("look for targets that were not read lately: %w", err)
+	}
+	return people, nil
+}
+
+// LookAgain makes those of these people's targets due that are settled.
+func (t Tx) LookAgain(ctx context.Context, people []string, now time.Time) error {
+	args := []any{micros(now)}
+	for _, p := range people {
+		args = append(args, p)
+	}
+	again := `UPDATE targets SET version = version + 1, due_at = $1 WHERE ` + restful + ` AND person IN (` + placeholders(2, len(people)) + `)`
+	if _, err := t.Exec(ctx, again, args...); err != nil {
+		return fmt.Errorf("make settled targets due: %w", err)
+	}
+	return nil
+}
+
 const free = `
 UPDATE targets
 SET    version = version + 1,

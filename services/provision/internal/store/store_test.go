@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -389,6 +390,56 @@ func TestManyAreGivenBackAtOnceAndEachAsItWas(t *testing.T) {
 			if c.Person != "bob" && c.Abandoned != (c.Person == "eve") {
 				t.Errorf("%s is abandoned: %v", c.Person, c.Abandoned)
 			}
+		}
+	})
+}
+
+func TestWhatIsSettledAndLongUnreadIsLookedAtAgainWhileNobodyWaits(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		settle := func(person string, readAt, due time.Time) {
+			mark(t, s, now, store.Mark{Person: person, Generation: 1, Lane: normal})
+			x := claim(t, s, "one", normal, now)[0].Target
+			x.State, x.DueAt, x.SettledGeneration, x.ObservedAt = store.Settled, due, 1, readAt
+			if !finish(t, s, "one", x) {
+				t.Fatal("the holder could not finish")
+			}
+		}
+		settle("ann", now.Add(2*time.Second), time.Time{})
+		settle("bob", now.Add(time.Second), now.Add(time.Hour)) // to be deleted later
+		settle("cleo", now.Add(time.Minute), time.Time{})
+		unread := func(at time.Time, limit int) []string {
+			t.Helper()
+			people, err := s.Unread(t.Context(), now.Add(10*time.Second), at, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return people
+		}
+		if diff := cmp.Diff([]string{"bob", "ann"}, unread(now, 9)); diff != "" {
+			t.Errorf("unread (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"bob"}, unread(now, 1)); diff != "" {
+			t.Errorf("the longest unread (-want +got):\n%s", diff)
+		}
+		mark(t, s, now, store.Mark{Person: "dan", Generation: 1, Lane: normal})
+		if people := unread(now, 9); len(people) != 0 {
+			t.Errorf("while dan waits %v are to be looked at", people)
+		}
+		if dan := claim(t, s, "one", normal, now); len(dan) != 1 || len(unread(now, 9)) != 2 {
+			t.Error("while dan is worked on nobody is to be looked at")
+		}
+		if err := s.InTx(t.Context(), func(tx store.Tx) error {
+			return tx.LookAgain(t.Context(), []string{"bob", "ann", "dan"}, now.Add(time.Second))
+		}); err != nil {
+			t.Fatal(err)
+		}
+		var due []string
+		for _, c := range claim(t, s, "two", normal, now.Add(time.Second)) {
+			due = append(due, c.Person)
+		}
+		slices.Sort(due)
+		if diff := cmp.Diff([]string{"ann", "bob"}, due); diff != "" {
+			t.Errorf("due (-want +got):\n%s", diff)
 		}
 	})
 }

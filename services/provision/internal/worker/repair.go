@@ -21,7 +21,7 @@ import (
 
 const (
 	repairRetry = 5 * time.Second
-	watchEvery  = 5 * time.Second
+	watchEvery  = 5 * time.Second // also how often a few settled targets are looked at again
 )
 
 // repair compares every generation with policy's: at start, at intervals, and whenever the stream is a new one. A
@@ -124,6 +124,9 @@ func (w *Worker) watch(ctx context.Context) error {
 		if err := w.look(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("open targets not counted", zap.Error(err))
 		}
+		if err := w.lookAgain(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("settled targets not looked at again", zap.Error(err))
+		}
 		if sleep(ctx, watchEvery) != nil {
 			return nil //nolint:nilerr // told to stop
 		}
@@ -174,6 +177,20 @@ func (w *Worker) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lookAgain has what is settled read again: what somebody else changed in the application is found by it, and what a call did
+// later than any call may. As many as are worked on at a time become due, and only while nobody else waits: who comes then
+// does not wait for long, whatever the application's rate.
+func (w *Worker) lookAgain(ctx context.Context) error {
+	now := w.deps.Now()
+	people, err := w.deps.Store.Unread(ctx, now.Add(-w.cfg.Timing.Again), now, w.slots.count())
+	if err != nil || len(people) == 0 {
+		return err
+	}
+	err = w.deps.Store.InTx(ctx, func(tx store.Tx) error { return tx.LookAgain(ctx, people, now) })
+	w.ring()
+	return err
 }
 
 func (w *Worker) finding(person string, generation int64, kind eventv1.FindingKind, problem string, removal bool, cause bus.Cause) bus.Event {

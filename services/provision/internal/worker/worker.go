@@ -44,6 +44,7 @@ type Timing struct {
 	Lease     time.Duration // of a claimed target: longer than Request and Skew
 	Poll      time.Duration // how often to look for due targets that nobody announced
 	Repair    time.Duration // how often to compare generations with policy
+	Again     time.Duration // after which what is settled is read again
 	RetryMin  time.Duration // before the second attempt
 	RetryMax  time.Duration // between attempts
 	Slow      time.Duration // between attempts at what is stuck
