@@ -27,6 +27,7 @@ import (
 type plan struct {
 	database     string // of Tenure itself: a DSN; empty: SQLite
 	applications string // YAML, below the key of that name
+	sources      string // YAML, besides hr, desk and files
 	more         string // YAML, further keys
 	logLevel     string // default info: everything that it has to say
 	brake        string // YAML; empty: everybody may lose access at once, for most stories are about something else
@@ -76,7 +77,7 @@ func configure(t *testing.T, p plan) *tenure {
 	}
 	write(t, filepath.Join(tn.dir, "secrets", "hr"), tn.secret+"\n")
 	line("sources:\n  - {name: hr, kind: standard-webhooks, secret_file: secrets/hr}")
-	line("  - {name: desk, kind: manual}\n  - {name: files, kind: csv}")
+	line("  - {name: desk, kind: manual}\n  - {name: files, kind: csv}\n%s", p.sources)
 	if p.brake == "" {
 		p.brake = "{per_hour: 100%, per_day: 100%, per_app_day: 100%}"
 	}

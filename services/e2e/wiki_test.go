@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -43,15 +44,37 @@ func (w wiki) fetch(t *testing.T, path string) []byte {
 	return body
 }
 
-// accounts are all accounts by e-mail. No two may have the same.
-func (w wiki) accounts(t *testing.T) map[string]wikiAccount {
+// list are all accounts, with their entitlements in order.
+func (w wiki) list(t *testing.T) (all []wikiAccount) {
 	t.Helper()
-	var all []wikiAccount
 	if err := json.Unmarshal(w.fetch(t, "/accounts"), &all); err != nil {
 		t.Fatal(err)
 	}
-	byEmail := map[string]wikiAccount{}
 	for _, account := range all {
+		slices.Sort(account.Entitlements)
+	}
+	return all
+}
+
+// await waits until this is what all accounts have: "login status[entitlements]", in order of login.
+func (w wiki) await(t *testing.T, want string) {
+	t.Helper()
+	await(t, want, func() (bool, string) {
+		var all []string
+		for _, a := range w.list(t) {
+			all = append(all, fmt.Sprint(a.Login, " ", a.Status, a.Entitlements))
+		}
+		slices.Sort(all)
+		seen := strings.Join(all, ", ")
+		return seen == want, seen
+	})
+}
+
+// accounts are all accounts by e-mail. No two may have the same.
+func (w wiki) accounts(t *testing.T) map[string]wikiAccount {
+	t.Helper()
+	byEmail := map[string]wikiAccount{}
+	for _, account := range w.list(t) {
 		email := account.Attributes["email"]
 		if _, twice := byEmail[email]; twice {
 			t.Errorf("two accounts for %s", email)
