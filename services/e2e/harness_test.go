@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,6 +263,20 @@ func write(t *testing.T, name, content string) {
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// seed is what a test draws by: another one each time, or the one that is to be drawn by again.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("TENURE_TEST_SEED")
+	if text == "" {
+		return uint64(time.Now().UnixNano())
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("TENURE_TEST_SEED: %v", err)
+	}
+	return seed
 }
 
 // ran is how a command ended.

@@ -22,7 +22,7 @@ func TestHistoryEndsInExactlyTheAccessOfTheModel(t *testing.T) {
 	}
 	t.Parallel()
 	c := readCompany(t)
-	seed := uint64(time.Now().UnixNano())
+	seed := seed(t)
 	for _, engine := range []string{sqldb.SQLite, sqldb.Postgres} {
 		for _, order := range []string{"in order of date", "shuffled, each delivery twice"} {
 			if (engine == sqldb.SQLite) != (order == "in order of date") && !whole() {

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/go-ldap/ldap/v3"
 	"github.com/google/go-cmp/cmp"
@@ -35,7 +34,7 @@ func TestTheEndIsTheSame(t *testing.T) {
 	if !whole() {
 		c = c.oneIn(5)
 	}
-	seed := uint64(time.Now().UnixNano())
+	seed := seed(t)
 	for name, way := range map[string]func(*storm, *testing.T){
 		"in order of date":                        (*storm).inOrder,
 		"shuffled, each delivery twice":           (*storm).shuffled,
