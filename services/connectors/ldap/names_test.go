@@ -121,6 +121,26 @@ func severalValuesName(t *testing.T, s server) {
 		t.Errorf("it is now %v", got)
 	}
 	wantProblem(t, s.client, id, "p:annb", &connectorv1.Step{Op: opUpdate, Clear: []string{"employeeNumber"}}, connectorv1.Code_CODE_INVALID, "ldap.naming")
+
+	// A group may be named so, too; which value comes first is the same to the server, and one spelling is Tenure's.
+	s.Add(t, "ou=Ünited\\+1+cn=several,"+ldaptest.GroupsBase, map[string][]string{
+		"objectClass": {"groupOfNames"}, "cn": {"several"}, "ou": {"Ünited+1"}, "member": {s.EmptyGroupMember()},
+	})
+	g := listed(t, s, "several")
+	if g != "cn=several+ou=Ünited\\+1,"+ldaptest.GroupsBase {
+		t.Errorf("it is listed as %q", g)
+	}
+	want(t, s.client, id, "p:annb", "CU", step(opGrant, g), step(opGrant, g))
+	wantProblem(t, s.client, id, "p:annb", step(opGrant, "ou=Ünited\\+1+cn=several,"+ldaptest.GroupsBase), connectorv1.Code_CODE_INVALID, "ldap.spelling")
+	want(t, s.client, id, "p:annb", "CC", set(opUpdate, map[string]string{"cn": "Ann, #1"}), step(opDisable, ""))
+	if a := only(t, read(t, s.client, byEntitlement(g))); a.GetId() != id || len(a.GetGrants()) != 1 || a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
+		t.Errorf("renamed again, its member is %v", a)
+	}
+	want(t, s.client, id, "p:annb", "CU", step(opRevoke, g), step(opRevoke, g))
+	want(t, s.client, id, "p:annb", "CCU", step(opGrant, g), step(opDelete, ""), step(opDelete, ""))
+	if got := read(t, s.client, byEntitlement(g)); len(got.GetAccounts()) > 0 {
+		t.Errorf("the group still has %v", got.GetAccounts())
+	}
 }
 
 func takenName(t *testing.T, s server) {
