@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
 
 	"github.com/tenurehq/tenure/pkg/config"
@@ -18,7 +19,12 @@ const (
 	connectTimeout = 5 * time.Second
 	// answerTimeout is for callers who name no time of their own.
 	answerTimeout = time.Minute
+	// maxAnswer bounds one message of a server's, which may not be the one it should be before StartTLS: a group of half a million
+	// members, or nonsense.
+	maxAnswer = 64 << 20
 )
+
+func init() { ber.MaxPacketLengthBytes = maxAnswer } // the library has one limit for the whole process
 
 // conn is a connection, for one goroutine.
 type conn struct {

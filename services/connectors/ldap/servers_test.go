@@ -379,6 +379,34 @@ func applySoon(t *testing.T, client connectorv1.ConnectorClient, id, mark string
 	return got
 }
 
+// Whoever answers may send for ever: before StartTLS it may be anybody.
+func TestAnAnswerWithoutEndIsNotRead(t *testing.T) {
+	t.Parallel()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte{0x30, 0x84, 0x40, 0, 0, 0}) // a message of a gigabyte, of which nothing follows
+			defer conn.Close()
+		}
+	}()
+	client := open(t, ldap.Config{
+		URL: "ldap://" + listener.Addr().String(), StartTLS: true, BindDN: "cn=x", PasswordFile: file(t, "secret"),
+		PeopleBase: ldaptest.PeopleBase, GroupsBase: ldaptest.GroupsBase,
+	})
+	got, err := client.Read(t.Context(), byName("ann"))
+	if err != nil || got.GetProblem().GetReason() != "ldap.tls" || !strings.Contains(got.GetProblem().GetMessage(), "maximum") {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 // way passes a connector's connections on, and loses some of what is answered.
 type way struct {
 	address string
