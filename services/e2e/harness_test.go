@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/crash"
+	"github.com/tenurehq/tenure/services/promises/table"
 )
 
 // stopTime is how long a process may take to finish what it has taken.
@@ -36,6 +37,16 @@ var built struct {
 
 // whole says that the tests that take long are run at their full size: make storms.
 func whole() bool { return os.Getenv("TENURE_TEST_WHOLE") != "" }
+
+// promised adds rows of what a test tried to the table of promises, where somebody makes one: make promises.
+func promised(t *testing.T, rows ...table.Row) {
+	t.Helper()
+	if file := os.Getenv(table.EnvFile); file != "" {
+		if err := table.Add(file, rows...); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // TestMain removes what was built.
 func TestMain(m *testing.M) {

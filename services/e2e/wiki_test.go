@@ -89,3 +89,26 @@ func (w wiki) account(t *testing.T, email string) wikiAccount {
 	t.Helper()
 	return w.accounts(t)[email]
 }
+
+// demoJournal reads the effects that a demo application's journal tells; accounts are known by their e-mail.
+func demoJournal(t *testing.T, w wiki) (journal []effect) {
+	t.Helper()
+	emails := map[string]string{}
+	for line := range strings.Lines(string(w.fetch(t, "/journal"))) {
+		var e struct {
+			Op, Account, Entitlement string
+			Attributes               map[string]string
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		if email := e.Attributes["email"]; email != "" {
+			emails[e.Account] = email
+		}
+		switch e.Op {
+		case "create", "enable", "disable", "delete", "grant", "revoke":
+			journal = append(journal, effect{emails[e.Account], e.Op, e.Entitlement})
+		}
+	}
+	return journal
+}

@@ -7,11 +7,12 @@ import (
 	"strings"
 
 	"github.com/tenurehq/tenure/services/promises/race"
+	"github.com/tenurehq/tenure/services/promises/table"
 )
 
 // tryRace searches the leaver race whole: the designs that are broken must be found to be, the others not.
-func tryRace(_ context.Context, _ size, out io.Writer) ([]row, error) {
-	r := row{Promise: "P4", Tried: "every order of the leaver race"}
+func tryRace(_ context.Context, _ size, out io.Writer) ([]table.Row, error) {
+	r := table.Row{Promise: "P4", Tried: "every order of the leaver race"}
 	var caught []string
 	for _, d := range race.Designs() {
 		result := d.Search()
@@ -29,5 +30,5 @@ func tryRace(_ context.Context, _ size, out io.Writer) ([]row, error) {
 		}
 	}
 	r.Figure = fmt.Sprintf("%d states; caught %s", r.N, strings.Join(caught, " "))
-	return []row{r}, nil
+	return []table.Row{r}, nil
 }

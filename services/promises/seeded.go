@@ -6,13 +6,14 @@ import (
 	"io"
 
 	"github.com/tenurehq/tenure/services/promises/seeded"
+	"github.com/tenurehq/tenure/services/promises/table"
 )
 
 // trySeeded makes bugs in the brake's part of policy and has its tests look for them. Without a bug the same tests must pass.
-func trySeeded(ctx context.Context, _ size, out io.Writer) ([]row, error) {
+func trySeeded(ctx context.Context, _ size, out io.Writer) ([]table.Row, error) {
 	bugs := seeded.OfTheBrake()
 	tests, said, ok := seeded.Pass(ctx, bugs)
-	r := row{Promise: "P11", Tried: "policy's tests of the brake, both engines", N: tests, Figure: "each bug is in its source", SeededTotal: len(bugs)}
+	r := table.Row{Promise: "P11", Tried: "policy's tests of the brake, both engines", N: tests, Figure: "each bug is in its source", SeededTotal: len(bugs)}
 	if !ok {
 		fmt.Fprintln(out, said)
 		r.Violations++
@@ -28,5 +29,5 @@ func trySeeded(ctx context.Context, _ size, out io.Writer) ([]row, error) {
 		}
 		r.SeededKilled++
 	}
-	return []row{r}, nil
+	return []table.Row{r}, nil
 }

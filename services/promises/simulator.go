@@ -13,11 +13,12 @@ import (
 	"sync/atomic"
 
 	"github.com/tenurehq/tenure/services/promises/sim"
+	"github.com/tenurehq/tenure/services/promises/table"
 )
 
 // trySimulator runs schedules from seed 0 on, and for each bug the schedules that are kept and as many others as it takes to find
 // it.
-func trySimulator(ctx context.Context, how size, out io.Writer) ([]row, error) {
+func trySimulator(ctx context.Context, how size, out io.Writer) ([]table.Row, error) {
 	kept, err := sim.Regressions()
 	if err != nil {
 		return nil, err
@@ -31,10 +32,10 @@ func trySimulator(ctx context.Context, how size, out io.Writer) ([]row, error) {
 			tell(out, v)
 		}
 	}
-	rows := map[string]*row{}
-	of := func(promise string) *row {
+	rows := map[string]*table.Row{}
+	of := func(promise string) *table.Row {
 		if rows[promise] == nil {
-			rows[promise] = &row{
+			rows[promise] = &table.Row{
 				Promise: promise, Tried: fmt.Sprintf("simulator, seeds 0 to %d", how.schedules-1), N: how.schedules, Violations: found[promise],
 			}
 		}
@@ -59,7 +60,7 @@ func trySimulator(ctx context.Context, how size, out io.Writer) ([]row, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var all []row
+	var all []table.Row
 	for _, promise := range []string{"P1", "P2", "P4", "P6", "P8", "P11"} {
 		r := of(promise)
 		names := maps.Clone(sim.Invariants())
