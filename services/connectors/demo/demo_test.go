@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/connectors/demo"
@@ -39,9 +40,12 @@ const (
 	opRotate  = eventv1.Op_OP_ROTATE_CREDENTIAL
 )
 
+// How the connector is spoken to.
+var step, set = connectortest.Step, connectortest.Set
+
 // running is an application under test: through the connector, and with its own eyes.
 type running struct {
-	connectorv1.ConnectorClient
+	connectortest.Client
 	url  string
 	stop func()
 }
@@ -63,42 +67,13 @@ func start(tb testing.TB, cfg demo.Config) running {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := running{client, application.URL(), sync.OnceFunc(func() {
+	r := running{connectortest.Client{ConnectorClient: client}, application.URL(), sync.OnceFunc(func() {
 		if err := errors.Join(stop(), application.Close()); err != nil {
 			tb.Errorf("close: %v", err)
 		}
 	})}
 	tb.Cleanup(r.stop)
 	return r
-}
-
-func (r running) apply(tb testing.TB, id, marker, want string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	tb.Helper()
-	got, err := r.Apply(tb.Context(), &connectorv1.ApplyRequest{
-		AccountId: id, Marker: marker, NotAfter: timestamppb.New(time.Now().Add(time.Minute)), Steps: steps,
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	outcomes := ""
-	for _, s := range got.GetResults() {
-		outcomes += map[connectorv1.Outcome]string{
-			connectorv1.Outcome_OUTCOME_CHANGED: "C", connectorv1.Outcome_OUTCOME_UNCHANGED: "U", connectorv1.Outcome_OUTCOME_FAILED: "F",
-			connectorv1.Outcome_OUTCOME_UNKNOWN: "?", connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED: "-",
-		}[s.GetOutcome()]
-	}
-	if want != "" && outcomes != want {
-		tb.Fatalf("outcomes %s, want %s: %v", outcomes, want, got.GetResults())
-	}
-	return got
-}
-
-func step(op eventv1.Op, target string) *connectorv1.Step {
-	return &connectorv1.Step{Op: op, Target: target}
-}
-
-func set(op eventv1.Op, attributes map[string]string) *connectorv1.Step {
-	return &connectorv1.Step{Op: op, Attributes: attributes}
 }
 
 func joiner(login string) []*connectorv1.Step {
@@ -166,25 +141,16 @@ func (r running) ops(tb testing.TB) string {
 	return strings.Join(out, " ")
 }
 
-func read(tb testing.TB, client connectorv1.ConnectorClient, req *connectorv1.ReadRequest) *connectorv1.ReadResponse {
-	tb.Helper()
-	got, err := client.Read(tb.Context(), req)
-	if err != nil || got.GetProblem() != nil {
-		tb.Fatalf("read: %v, %v", got.GetProblem(), err)
-	}
-	return got
-}
-
 func TestEachStepASecondTimeChangesNothingAndIsNotInTheJournal(t *testing.T) {
 	t.Parallel()
 	r := start(t, demo.Config{})
-	id := r.apply(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
-	r.apply(t, "", "m", "UUUU", joiner("ann")...)
+	id := r.Want(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
+	r.Want(t, "", "m", "UUUU", joiner("ann")...)
 	leaver := []*connectorv1.Step{step(opDisable, ""), step(opKill, ""), step(opCut, ""), step(opRevoke, "group:a")}
-	r.apply(t, id, "m", "CUUC", leaver...)
-	r.apply(t, id, "m", "UUUU", leaver...)
-	r.apply(t, id, "m", "C", step(opDelete, ""))
-	r.apply(t, id, "m", "U", step(opDelete, ""))
+	r.Want(t, id, "m", "CUUC", leaver...)
+	r.Want(t, id, "m", "UUUU", leaver...)
+	r.Want(t, id, "m", "C", step(opDelete, ""))
+	r.Want(t, id, "m", "U", step(opDelete, ""))
 	if got, want := r.ops(t), "made create update grant enable disable revoke delete"; got != want {
 		t.Fatalf("journal: %s\nwant:    %s", got, want)
 	}
@@ -194,7 +160,7 @@ func TestEverythingIsThereAfterAStop(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "journal")
 	r := start(t, demo.Config{File: file})
-	id := r.apply(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
+	id := r.Want(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
 	_, session := r.post(t, "/login", "ann")
 	_, key := r.post(t, "/keys", "ann")
 	_, before := r.get(t, "/accounts", "")
@@ -229,12 +195,12 @@ func TestEverythingIsThereAfterAStop(t *testing.T) {
 	if err != nil || same.GetTargetIdentity() != checked.GetTargetIdentity() {
 		t.Errorf("identity %s, was %s (%v)", same.GetTargetIdentity(), checked.GetTargetIdentity(), err)
 	}
-	again.apply(t, id, "m", "CU", step(opDisable, ""), step(opDisable, ""))
+	again.Want(t, id, "m", "CU", step(opDisable, ""), step(opDisable, ""))
 	if _, err := demo.Open(t.Context(), demo.Config{File: file}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("two hold one journal: %v", err)
 	}
 	again.stop()
-	start(t, demo.Config{File: file}).apply(t, id, "m", "U", step(opDisable, ""))
+	start(t, demo.Config{File: file}).Want(t, id, "m", "U", step(opDisable, ""))
 }
 
 func TestAJournalThatWasTamperedWithIsNotLoaded(t *testing.T) {
@@ -253,14 +219,14 @@ func TestAJournalThatWasTamperedWithIsNotLoaded(t *testing.T) {
 func TestSessionsAndKeysOutliveDisableUntilTheyAreEnded(t *testing.T) {
 	t.Parallel()
 	r := start(t, demo.Config{})
-	id := r.apply(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
+	id := r.Want(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
 	_, session := r.post(t, "/login", "ann")
 	_, key := r.post(t, "/keys", "ann")
 	opens := func(token string) bool {
 		code, _ := r.get(t, "/whoami", token)
 		return code == http.StatusOK
 	}
-	got := r.apply(t, id, "m", "C", step(opDisable, ""))
+	got := r.Want(t, id, "m", "C", step(opDisable, ""))
 	if o := got.GetObserved(); o.GetLiveSessions() != 1 || len(o.GetCredentials()) != 1 || o.GetCredentials()[0].GetId() != key["id"] {
 		t.Errorf("read back: %v", o)
 	}
@@ -273,20 +239,20 @@ func TestSessionsAndKeysOutliveDisableUntilTheyAreEnded(t *testing.T) {
 	if !opens(session["session"]) || !opens(key["key"]) {
 		t.Fatal("DISABLE cut a session or key, which Describe denies")
 	}
-	got = r.apply(t, id, "m", "CU", step(opKill, ""), step(opKill, ""))
+	got = r.Want(t, id, "m", "CU", step(opKill, ""), step(opKill, ""))
 	if got.GetResults()[0].GetRemaining() != 0 || opens(session["session"]) || !opens(key["key"]) {
 		t.Error("KILL_SESSIONS must end sessions and leave keys")
 	}
-	r.apply(t, id, "m", "UCU", step(opCut, "password"), step(opCut, "api_key"), step(opCut, key["id"]))
+	r.Want(t, id, "m", "UCU", step(opCut, "password"), step(opCut, "api_key"), step(opCut, key["id"]))
 	if opens(key["key"]) {
 		t.Error("a revoked key opens")
 	}
-	r.apply(t, id, "m", "C", step(opEnable, ""))
+	r.Want(t, id, "m", "C", step(opEnable, ""))
 	if opens(key["key"]) || opens(session["session"]) {
 		t.Error("enabling again revived what was revoked")
 	}
 	_, session = r.post(t, "/login", "ann")
-	r.apply(t, id, "m", "C", step(opDelete, ""))
+	r.Want(t, id, "m", "C", step(opDelete, ""))
 	if opens(session["session"]) {
 		t.Error("a session outlives its account, which Describe denies")
 	}
@@ -295,7 +261,7 @@ func TestSessionsAndKeysOutliveDisableUntilTheyAreEnded(t *testing.T) {
 func TestARotatedKeyOverlaps(t *testing.T) {
 	t.Parallel()
 	r := start(t, demo.Config{})
-	id := r.apply(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
+	id := r.Want(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
 	_, old := r.post(t, "/keys", "ann")
 	described, err := r.Describe(t.Context(), &connectorv1.DescribeRequest{})
 	if err != nil {
@@ -306,7 +272,7 @@ func TestARotatedKeyOverlaps(t *testing.T) {
 		t.Fatal(err)
 	}
 	rotate := func(overlap time.Duration) *connectorv1.Account {
-		return r.apply(t, id, "m", "C", &connectorv1.Step{Op: opRotate, Target: "api_key", SecretIn: sealed, Overlap: durationpb.New(overlap)}).GetObserved()
+		return r.Want(t, id, "m", "C", &connectorv1.Step{Op: opRotate, Target: "api_key", SecretIn: sealed, Overlap: durationpb.New(overlap)}).GetObserved()
 	}
 	if o := rotate(time.Hour); len(o.GetCredentials()) != 2 {
 		t.Fatalf("%v", o)
@@ -327,32 +293,32 @@ func TestARotatedKeyOverlaps(t *testing.T) {
 func TestNamesAreUniqueAndNeverTakenOver(t *testing.T) {
 	t.Parallel()
 	r := start(t, demo.Config{})
-	id := r.apply(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
-	got := r.apply(t, "", "other", "F---", joiner("ann")...)
+	id := r.Want(t, "", "m", "CCCC", joiner("ann")...).GetAccountId()
+	got := r.Want(t, "", "other", "F---", joiner("ann")...)
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != id {
 		t.Errorf("%v", p)
 	}
-	bob := r.apply(t, "", "b", "CCCC", joiner("bob")...).GetAccountId()
-	r.apply(t, bob, "b", "F", set(opUpdate, map[string]string{"login": "ann"}))
-	r.apply(t, bob, "someone", "F", step(opDisable, ""))
-	r.apply(t, bob, "b", "C", set(opUpdate, map[string]string{"login": "robert"}))
-	if got := read(t, r, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Name{Name: "robert"}}); got.GetAccounts()[0].GetId() != bob {
+	bob := r.Want(t, "", "b", "CCCC", joiner("bob")...).GetAccountId()
+	r.Want(t, bob, "b", "F", set(opUpdate, map[string]string{"login": "ann"}))
+	r.Want(t, bob, "someone", "F", step(opDisable, ""))
+	r.Want(t, bob, "b", "C", set(opUpdate, map[string]string{"login": "robert"}))
+	if got := r.Found(t, connectortest.ByName("robert")); got.GetAccounts()[0].GetId() != bob {
 		t.Errorf("a rename moved the id: %v", got)
 	}
-	if got := read(t, r, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Name{Name: "bob"}}); len(got.GetAccounts()) != 0 {
+	if got := r.Found(t, connectortest.ByName("bob")); len(got.GetAccounts()) != 0 {
 		t.Errorf("the old name still finds %v", got)
 	}
-	r.apply(t, "", "x", "F", set(opCreate, map[string]string{"login": "x", "shoe_size": "44"}))
-	r.apply(t, "", "x", "F", set(opCreate, map[string]string{"email": "x@y"}))
-	r.apply(t, id, "m", "FU", step(opGrant, "group:none"), step(opRevoke, "group:none"))
-	r.apply(t, id, "m", "CU", &connectorv1.Step{Op: opUpdate, Clear: []string{"title"}}, &connectorv1.Step{Op: opUpdate, Clear: []string{"title"}})
+	r.Want(t, "", "x", "F", set(opCreate, map[string]string{"login": "x", "shoe_size": "44"}))
+	r.Want(t, "", "x", "F", set(opCreate, map[string]string{"email": "x@y"}))
+	r.Want(t, id, "m", "FU", step(opGrant, "group:none"), step(opRevoke, "group:none"))
+	r.Want(t, id, "m", "CU", &connectorv1.Step{Op: opUpdate, Clear: []string{"title"}}, &connectorv1.Step{Op: opUpdate, Clear: []string{"title"}})
 }
 
 func TestReadsByEveryKeyAgreeWithTheListing(t *testing.T) {
 	t.Parallel()
 	r := start(t, demo.Config{})
 	for _, login := range []string{"ann", "Bob", "o'brien", "名前"} {
-		r.apply(t, "", "m:"+login, "CCCC", joiner(login)...)
+		r.Want(t, "", "m:"+login, "CCCC", joiner(login)...)
 	}
 	stream, err := r.List(t.Context(), &connectorv1.ListRequest{})
 	if err != nil {
@@ -384,13 +350,13 @@ func TestReadsByEveryKeyAgreeWithTheListing(t *testing.T) {
 			{By: &connectorv1.ReadRequest_Marker{Marker: account.GetMarker()}},
 			{By: &connectorv1.ReadRequest_CorrelationKey{CorrelationKey: account.GetCorrelationKey()}},
 		} {
-			got := read(t, r, req)
+			got := r.Found(t, req)
 			if diff := cmp.Diff([]*connectorv1.Account{account}, got.GetAccounts(), protocmp.Transform()); diff != "" {
 				t.Errorf("%v (-listed +read):\n%s", req, diff)
 			}
 		}
 	}
-	if got := read(t, r, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: "group:a"}}); len(got.GetAccounts()) != 4 {
+	if got := r.Found(t, connectortest.ByEntitlement("group:a")); len(got.GetAccounts()) != 4 {
 		t.Errorf("members: %v", got)
 	}
 }
@@ -400,7 +366,7 @@ func TestThrottlingRefusesWithoutEffectAndSaysWhenToComeBack(t *testing.T) {
 	r := start(t, demo.Config{Temper: demo.Throttling, CallsPerSecond: 2})
 	var limited *connectorv1.Problem
 	for i := range 20 {
-		got := r.apply(t, "", fmt.Sprint(i), "", set(opCreate, map[string]string{"login": fmt.Sprint(i)}))
+		got := r.Do(t, "", fmt.Sprint(i), set(opCreate, map[string]string{"login": fmt.Sprint(i)}))
 		if p := got.GetResults()[0].GetProblem(); p != nil {
 			limited = p
 			break
@@ -420,7 +386,7 @@ func TestSlowTakesItsTimeAndGivesUpInTime(t *testing.T) {
 	t.Parallel()
 	r := start(t, demo.Config{Temper: demo.Slow})
 	begun := time.Now()
-	r.apply(t, "", "m", "C", set(opCreate, map[string]string{"login": "ann"}))
+	r.Want(t, "", "m", "C", set(opCreate, map[string]string{"login": "ann"}))
 	if took := time.Since(begun); took < 50*time.Millisecond {
 		t.Errorf("a slow application answered in %v", took)
 	}
@@ -431,7 +397,7 @@ func TestSlowTakesItsTimeAndGivesUpInTime(t *testing.T) {
 	if err != nil || outcome != connectorv1.Outcome_OUTCOME_FAILED && outcome != connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED {
 		t.Errorf("%v, %v: what outlasted not_after was not done, and that is known", got, err)
 	}
-	if found := read(t, r, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: "n"}}); len(found.GetAccounts()) != 0 {
+	if found := r.Found(t, connectortest.ByMarker("n")); len(found.GetAccounts()) != 0 {
 		t.Errorf("it was done: %v", found)
 	}
 }
@@ -451,7 +417,7 @@ func TestConcurrentGrantsLoseNone(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if got := read(t, r, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: "group:a"}}); len(got.GetAccounts()) != 50 {
+	if got := r.Found(t, connectortest.ByEntitlement("group:a")); len(got.GetAccounts()) != 50 {
 		t.Fatalf("%d members, want 50", len(got.GetAccounts()))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/connectors/ldap/ldaptest"
 )
@@ -54,8 +55,8 @@ func eachStepTwice(t *testing.T, s server) {
 	joiner := []*connectorv1.Step{
 		named("twice"), set(opUpdate, map[string]string{"uid": "twice", "title": "Dr"}), step(opGrant, group("twice")), step(opEnable, ""),
 	}
-	first := want(t, s.client, "", "p:twice", "CCCC", joiner...)
-	again := want(t, s.client, "", "p:twice", "UUUU", joiner...)
+	first := s.client.Want(t, "", "p:twice", "CCCC", joiner...)
+	again := s.client.Want(t, "", "p:twice", "UUUU", joiner...)
 	if first.GetAccountId() != again.GetAccountId() || first.GetAccountId() == "" {
 		t.Fatalf("ids %q and %q", first.GetAccountId(), again.GetAccountId())
 	}
@@ -63,18 +64,18 @@ func eachStepTwice(t *testing.T, s server) {
 	if diff := cmp.Diff(first.GetObserved(), again.GetObserved(), protocmp.Transform()); diff != "" {
 		t.Errorf("what was read back differs:\n%s", diff)
 	}
-	want(t, s.client, id, "p:twice", "C", rotation(t, s.client, "secret"))
+	s.client.Want(t, id, "p:twice", "C", s.client.Rotation(t, "password", "secret"))
 	leaver := []*connectorv1.Step{step(opDisable, ""), step(opCut, ""), step(opRevoke, group("twice"))}
-	o := want(t, s.client, id, "p:twice", "CCC", leaver...).GetObserved()
+	o := s.client.Want(t, id, "p:twice", "CCC", leaver...).GetObserved()
 	if o.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || len(o.GetGrants()) != 0 || !o.GetGrantsComplete() || len(o.GetCredentials()) != 0 {
 		t.Errorf("after a leaver's plan there is still %v", o)
 	}
 	if o.GetLiveSessions() != -1 {
 		t.Errorf("%d live sessions are claimed; LDAP cannot tell", o.GetLiveSessions())
 	}
-	want(t, s.client, id, "p:twice", "UUU", leaver...)
-	want(t, s.client, id, "p:twice", "C", step(opDelete, ""))
-	if gone := want(t, s.client, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
+	s.client.Want(t, id, "p:twice", "UUU", leaver...)
+	s.client.Want(t, id, "p:twice", "C", step(opDelete, ""))
+	if gone := s.client.Want(t, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
 		t.Errorf("a deleted entry was read back: %v", gone.GetObserved())
 	}
 }
@@ -84,15 +85,15 @@ func out(err error) bool { return goldap.IsErrorWithCode(err, goldap.LDAPResultI
 
 func disabledCannotBind(t *testing.T, s server) {
 	id := account(t, s.client, "locked")
-	want(t, s.client, id, "p:locked", "C", rotation(t, s.client, "correct horse"))
+	s.client.Want(t, id, "p:locked", "C", s.client.Rotation(t, "password", "correct horse"))
 	if err := s.Bind(t, "locked", "correct horse"); err != nil {
 		t.Fatalf("an enabled account cannot bind: %v", err)
 	}
-	want(t, s.client, id, "p:locked", "C", step(opDisable, ""))
+	s.client.Want(t, id, "p:locked", "C", step(opDisable, ""))
 	if err := s.Bind(t, "locked", "correct horse"); !out(err) {
 		t.Fatalf("a disabled account binds (%v)", err)
 	}
-	want(t, s.client, id, "p:locked", "C", step(opEnable, ""))
+	s.client.Want(t, id, "p:locked", "C", step(opEnable, ""))
 	if err := s.Bind(t, "locked", "correct horse"); err != nil {
 		t.Fatalf("an account that was enabled again cannot bind, or its password was touched: %v", err)
 	}
@@ -106,14 +107,14 @@ func ownLocks(t *testing.T, s server) {
 	lock := goldap.NewModifyRequest("uid=clumsy,"+ldaptest.PeopleBase, nil)
 	lock.Replace("pwdAccountLockedTime", []string{"20260101000000Z"})
 	s.Modify(t, lock)
-	if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
 		t.Errorf("a lock that ends by itself counts as disabled")
 	}
-	want(t, s.client, id, "p:clumsy", "U", step(opEnable, ""))
+	s.client.Want(t, id, "p:clumsy", "U", step(opEnable, ""))
 	if got := s.Search(t, "(uid=clumsy)", "pwdAccountLockedTime")[0].GetAttributeValue("pwdAccountLockedTime"); got != "20260101000000Z" {
 		t.Errorf("the server's lock is now %q", got)
 	}
-	want(t, s.client, id, "p:clumsy", "CU", step(opDisable, ""), step(opDisable, ""))
+	s.client.Want(t, id, "p:clumsy", "CU", step(opDisable, ""), step(opDisable, ""))
 }
 
 func ownPolicy(t *testing.T, s server) {
@@ -127,7 +128,7 @@ func ownPolicy(t *testing.T, s server) {
 	if !strings.Contains(p.GetMessage(), lax) {
 		t.Errorf("it does not say which policy: %s", p.GetMessage())
 	}
-	if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
 		t.Error("a lock that keeps nobody out was set all the same, and would be read as disabled")
 	}
 }
@@ -135,7 +136,7 @@ func ownPolicy(t *testing.T, s server) {
 func rotatedStaysLocked(t *testing.T, s server) {
 	id := account(t, s.client, "turning")
 	for _, password := range []string{"plain one", `it's "quoted" \ $$`, "café au lait", "emoji 🔑", strings.Repeat("long", 50)} {
-		want(t, s.client, id, "p:turning", "C", rotation(t, s.client, password))
+		s.client.Want(t, id, "p:turning", "C", s.client.Rotation(t, "password", password))
 		if err := s.Bind(t, "turning", password); err != nil {
 			t.Errorf("%q: %v", password, err)
 		}
@@ -144,18 +145,18 @@ func rotatedStaysLocked(t *testing.T, s server) {
 	if !strings.HasPrefix(stored, "{") {
 		t.Error("the password is stored as it is")
 	}
-	want(t, s.client, id, "p:turning", "CC", step(opDisable, ""), rotation(t, s.client, "another one"))
+	s.client.Want(t, id, "p:turning", "CC", step(opDisable, ""), s.client.Rotation(t, "password", "another one"))
 	if err := s.Bind(t, "turning", "another one"); !out(err) {
 		t.Errorf("a new password unlocked the account: %v", err)
 	}
-	if a := only(t, read(t, s.client, byID(id))); len(a.GetCredentials()) != 1 || !a.GetCredentialsComplete() || a.GetCredentials()[0].GetKind() != "password" {
+	if a := only(t, s.client.Found(t, byID(id))); len(a.GetCredentials()) != 1 || !a.GetCredentialsComplete() || a.GetCredentials()[0].GetKind() != "password" {
 		t.Errorf("credentials: %v", a)
 	}
-	got := want(t, s.client, id, "p:turning", "UCU", step(opCut, "api_key"), step(opCut, "password"), step(opCut, ""))
+	got := s.client.Want(t, id, "p:turning", "UCU", step(opCut, "api_key"), step(opCut, "password"), step(opCut, ""))
 	if got.GetObserved().GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || len(got.GetObserved().GetCredentials()) != 0 {
 		t.Errorf("without its password the account is %v", got.GetObserved())
 	}
-	want(t, s.client, id, "p:turning", "C", step(opEnable, ""))
+	s.client.Want(t, id, "p:turning", "C", step(opEnable, ""))
 	if err := s.Bind(t, "turning", "another one"); err == nil {
 		t.Error("a revoked password opens again")
 	}
@@ -164,7 +165,7 @@ func rotatedStaysLocked(t *testing.T, s server) {
 func markedIsFound(t *testing.T, s server) {
 	id := account(t, s.client, "mine")
 	s.Rename(t, "uid=mine,"+ldaptest.PeopleBase, "uid=still mine")
-	if got := want(t, s.client, "", "p:mine", "U", named("mine")); got.GetAccountId() != id {
+	if got := s.client.Want(t, "", "p:mine", "U", named("mine")); got.GetAccountId() != id {
 		t.Errorf("a second account %s was made beside %s", got.GetAccountId(), id)
 	}
 	for login, text := range map[string]string{"impostor": "not managed by Tenure: p:mine", "shouting": "MANAGED BY TENURE: P:MINE"} {
@@ -172,7 +173,7 @@ func markedIsFound(t *testing.T, s server) {
 			"objectClass": {"inetOrgPerson"}, "cn": {"I"}, "sn": {"I"}, "uid": {login}, "description": {text},
 		})
 	}
-	if a := only(t, read(t, s.client, byMarker("p:mine"))); a.GetId() != id {
+	if a := only(t, s.client.Found(t, byMarker("p:mine"))); a.GetId() != id {
 		t.Errorf("%v", a)
 	}
 }
@@ -181,12 +182,12 @@ func adoption(t *testing.T, s server) {
 	s.Add(t, "uid=veteran,"+ldaptest.PeopleBase, map[string][]string{
 		"objectClass": {"inetOrgPerson"}, "cn": {"V"}, "sn": {"V"}, "uid": {"veteran"}, "mail": {"v@acme.example"}, "description": {"ask Ruth first"},
 	})
-	a := only(t, read(t, s.client, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_CorrelationKey{CorrelationKey: "v@acme.example"}}))
+	a := only(t, s.client.Found(t, connectortest.ByKey("v@acme.example")))
 	if a.GetMarker() != "" || a.GetCorrelationKey() != "v@acme.example" {
 		t.Fatalf("%v", a)
 	}
-	want(t, s.client, a.GetId(), "p:ruth", "CU", set(opUpdate, nil), set(opUpdate, map[string]string{"uid": "veteran"}))
-	if b := only(t, read(t, s.client, byMarker("p:ruth"))); b.GetId() != a.GetId() {
+	s.client.Want(t, a.GetId(), "p:ruth", "CU", set(opUpdate, nil), set(opUpdate, map[string]string{"uid": "veteran"}))
+	if b := only(t, s.client.Found(t, byMarker("p:ruth"))); b.GetId() != a.GetId() {
 		t.Errorf("the adopted account is not found by its marker: %v", b)
 	}
 	got := s.Search(t, "(uid=veteran)", "description")[0].GetAttributeValues("description")
@@ -201,15 +202,15 @@ func othersStay(t *testing.T, s server) {
 	s.Add(t, "uid=someones,"+ldaptest.PeopleBase, map[string][]string{
 		"objectClass": {"inetOrgPerson"}, "cn": {"S"}, "sn": {"S"}, "uid": {"someones"}, "description": {"managed by Tenure: p:somebody else"},
 	})
-	version := only(t, read(t, s.client, byName("someones"))).GetVersion()
-	id := only(t, read(t, s.client, byName("someones"))).GetId()
+	version := only(t, s.client.Found(t, byName("someones"))).GetVersion()
+	id := only(t, s.client.Found(t, byName("someones"))).GetId()
 	for _, st := range []*connectorv1.Step{
 		set(opUpdate, map[string]string{"uid": "mine now"}), step(opEnable, ""), step(opDisable, ""), step(opDelete, ""),
-		step(opGrant, group("others")), step(opRevoke, group("others")), step(opCut, ""), rotation(t, s.client, "secret"),
+		step(opGrant, group("others")), step(opRevoke, group("others")), step(opCut, ""), s.client.Rotation(t, "password", "secret"),
 	} {
 		wantProblem(t, s.client, id, "p:me", st, connectorv1.Code_CODE_DENIED, "ldap.marker")
 	}
-	if a := only(t, read(t, s.client, byID(id))); a.GetVersion() != version {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetVersion() != version {
 		t.Errorf("it was altered: %v", a)
 	}
 }
@@ -220,15 +221,15 @@ func listedOnly(t *testing.T, s server) {
 	given.Replace("telephoneNumber", []string{"+49 30 1", "+49 30 2"})
 	given.Replace("homePhone", []string{"+49 30 3"})
 	s.Modify(t, given)
-	before := only(t, read(t, s.client, byID(id))).GetAttributes()
-	want(t, s.client, id, "p:stable", "C", set(opUpdate, map[string]string{"title": "Dr"}))
-	after := only(t, read(t, s.client, byID(id))).GetAttributes()
+	before := only(t, s.client.Found(t, byID(id))).GetAttributes()
+	s.client.Want(t, id, "p:stable", "C", set(opUpdate, map[string]string{"title": "Dr"}))
+	after := only(t, s.client.Found(t, byID(id))).GetAttributes()
 	before["title"] = "Dr"
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("more was changed than was asked for:\n%s", diff)
 	}
 	cleared := &connectorv1.Step{Op: opUpdate, Clear: []string{"title", "telephoneNumber"}}
-	got := want(t, s.client, id, "p:stable", "CU", cleared, cleared).GetObserved().GetAttributes()
+	got := s.client.Want(t, id, "p:stable", "CU", cleared, cleared).GetObserved().GetAttributes()
 	if _, ok := got["title"]; ok || got["telephoneNumber"] != "" || got["mail"] == "" {
 		t.Errorf("after clearing: %v", got)
 	}
@@ -241,21 +242,21 @@ func spelling(t *testing.T, s server) {
 	s.AddGroups(t, "Spelled", "Über, alles")
 	id := account(t, s.client, "speller")
 	over := "cn=Über\\, alles," + ldaptest.GroupsBase
-	want(t, s.client, id, "p:speller", "CUCU", step(opGrant, group("Spelled")), step(opGrant, group("Spelled")), step(opGrant, over), step(opGrant, over))
+	s.client.Want(t, id, "p:speller", "CUCU", step(opGrant, group("Spelled")), step(opGrant, group("Spelled")), step(opGrant, over), step(opGrant, over))
 	for _, other := range []string{"CN=spelled, ou=Groups,dc=acme,dc=example", "cn=spelled,ou=groups,dc=acme,dc=example"} {
 		p := wantProblem(t, s.client, id, "p:speller", step(opGrant, other), connectorv1.Code_CODE_INVALID, "ldap.spelling")
 		if !strings.Contains(p.GetMessage(), group("Spelled")) {
 			t.Errorf("it does not say how to write it: %s", p.GetMessage())
 		}
-		if got := read(t, s.client, byEntitlement(other)); only(t, got).GetId() != id || got.GetEntitlement().GetId() != group("Spelled") {
+		if got := s.client.Found(t, byEntitlement(other)); only(t, got).GetId() != id || got.GetEntitlement().GetId() != group("Spelled") {
 			t.Errorf("%s is %v", other, got)
 		}
 	}
-	want(t, s.client, id, "p:speller", "CU", step(opRevoke, "CN=spelled, ou=Groups,dc=acme,dc=example"), step(opRevoke, group("Spelled")))
+	s.client.Want(t, id, "p:speller", "CU", step(opRevoke, "CN=spelled, ou=Groups,dc=acme,dc=example"), step(opRevoke, group("Spelled")))
 	for _, missing := range []string{group("no such"), "staff", "ou=groups,dc=acme,dc=example", "cn=admin,dc=acme,dc=example", "uid=speller," + ldaptest.PeopleBase, "cn=\\"} {
 		wantProblem(t, s.client, id, "p:speller", step(opGrant, missing), connectorv1.Code_CODE_NOT_FOUND, "tenure.no_entitlement")
-		want(t, s.client, id, "p:speller", "U", step(opRevoke, missing))
-		if got := read(t, s.client, byEntitlement(missing)); got.GetEntitlement() != nil {
+		s.client.Want(t, id, "p:speller", "U", step(opRevoke, missing))
+		if got := s.client.Found(t, byEntitlement(missing)); got.GetEntitlement() != nil {
 			t.Errorf("%q is %v", missing, got.GetEntitlement())
 		}
 	}
@@ -265,9 +266,9 @@ func lastMember(t *testing.T, s server) {
 	id := account(t, s.client, "lonely")
 	dn := "uid=lonely," + ldaptest.PeopleBase
 	s.Add(t, group("tiny"), map[string][]string{"objectClass": {"groupOfNames"}, "cn": {"tiny"}, "member": {dn}})
-	want(t, s.client, id, "p:lonely", "CUCUCU", step(opRevoke, group("tiny")), step(opRevoke, group("tiny")), step(opGrant, group("tiny")),
+	s.client.Want(t, id, "p:lonely", "CUCUCU", step(opRevoke, group("tiny")), step(opRevoke, group("tiny")), step(opGrant, group("tiny")),
 		step(opGrant, group("tiny")), step(opRevoke, group("tiny")), step(opRevoke, group("tiny")))
-	if got := read(t, s.client, byEntitlement(group("tiny"))); len(got.GetAccounts()) != 0 || got.GetEntitlement().GetMinMembers() != 0 {
+	if got := s.client.Found(t, byEntitlement(group("tiny"))); len(got.GetAccounts()) != 0 || got.GetEntitlement().GetMinMembers() != 0 {
 		t.Errorf("%v", got)
 	}
 	cfg := s.config(t)
@@ -275,10 +276,10 @@ func lastMember(t *testing.T, s server) {
 	strict := open(t, cfg)
 	s.Add(t, group("tiny2"), map[string][]string{"objectClass": {"groupOfNames"}, "cn": {"tiny2"}, "member": {dn}})
 	wantProblem(t, strict, id, "p:lonely", step(opRevoke, group("tiny2")), connectorv1.Code_CODE_PRECONDITION, "ldap.65")
-	if got := read(t, strict, byEntitlement(group("tiny2"))); got.GetEntitlement().GetMinMembers() != 1 {
+	if got := strict.Found(t, byEntitlement(group("tiny2"))); got.GetEntitlement().GetMinMembers() != 1 {
 		t.Errorf("%v", got.GetEntitlement())
 	}
-	want(t, s.client, id, "p:lonely", "C", step(opDelete, ""))
+	s.client.Want(t, id, "p:lonely", "C", step(opDelete, ""))
 	if got := s.Search(t, "(cn=tiny2)", "member")[0].GetAttributeValues("member"); !slices.Equal(got, []string{s.EmptyGroupMember()}) {
 		t.Errorf("the group still has %v", got)
 	}
@@ -307,7 +308,7 @@ func concurrentGrants(t *testing.T, s server) {
 			})
 		}
 		wait.Wait()
-		if got := read(t, client, byEntitlement(group("busy"))); len(got.GetAccounts()) != round.left {
+		if got := client.Found(t, byEntitlement(group("busy"))); len(got.GetAccounts()) != round.left {
 			t.Errorf("%d members after 20 times %s, want %d", len(got.GetAccounts()), round.st.GetOp(), round.left)
 		}
 	}
@@ -347,8 +348,8 @@ func concurrentCreates(t *testing.T, s server) {
 
 func versions(t *testing.T, s server) {
 	id := account(t, s.client, "versioned")
-	old := only(t, read(t, s.client, byID(id))).GetVersion()
-	want(t, s.client, id, "p:versioned", "C", set(opUpdate, map[string]string{"title": "Dr"}))
+	old := only(t, s.client.Found(t, byID(id))).GetVersion()
+	s.client.Want(t, id, "p:versioned", "C", set(opUpdate, map[string]string{"title": "Dr"}))
 	for _, version := range []string{old, "20200101000000.000000Z#000000#000#000000"} {
 		got, err := s.client.Apply(t.Context(), &connectorv1.ApplyRequest{
 			AccountId: id, Marker: "p:versioned", IfVersion: version, NotAfter: timestamppb.New(time.Now().Add(time.Minute)),
@@ -359,7 +360,7 @@ func versions(t *testing.T, s server) {
 		}
 	}
 	got, err := s.client.Apply(t.Context(), &connectorv1.ApplyRequest{
-		AccountId: id, Marker: "p:versioned", IfVersion: only(t, read(t, s.client, byID(id))).GetVersion(), NotAfter: timestamppb.New(time.Now().Add(time.Minute)),
+		AccountId: id, Marker: "p:versioned", IfVersion: only(t, s.client.Found(t, byID(id))).GetVersion(), NotAfter: timestamppb.New(time.Now().Add(time.Minute)),
 		Steps: []*connectorv1.Step{set(opUpdate, map[string]string{"title": "Prof", "uid": "reversioned"}), step(opDisable, "")},
 	})
 	if err != nil || outcomes(got) != "CC" {
@@ -370,7 +371,7 @@ func versions(t *testing.T, s server) {
 func memberOf(t *testing.T, s server) {
 	s.AddGroups(t, "followed")
 	id := account(t, s.client, "follower")
-	want(t, s.client, id, "p:follower", "C", step(opGrant, group("followed")))
+	s.client.Want(t, id, "p:follower", "C", step(opGrant, group("followed")))
 	if got := s.Search(t, "(uid=follower)", "memberOf")[0].GetAttributeValues("memberOf"); !slices.Equal(got, []string{group("followed")}) {
 		t.Errorf("memberOf is %v", got)
 	}

@@ -21,29 +21,29 @@ func hardNames(t *testing.T, s server) {
 		s.AddGroups(t, "g"+name)
 		g := listed(t, s, "g"+name)
 		mark := strings.NewReplacer("\n", " ").Replace(name)
-		id := want(t, s.client, "", mark, "CCC", named(name), step(opGrant, g), step(opEnable, "")).GetAccountId()
+		id := s.client.Want(t, "", mark, "CCC", named(name), step(opGrant, g), step(opEnable, "")).GetAccountId()
 		for how, req := range map[string]*connectorv1.ReadRequest{"id": byID(id), "name": byName(name), "marker": byMarker(mark)} {
-			a := only(t, read(t, s.client, req))
+			a := only(t, s.client.Found(t, req))
 			if a.GetId() != id || a.GetName() != name || a.GetMarker() != mark || a.GetAttributes()["cn"] != "C "+name ||
 				len(a.GetGrants()) != 1 || a.GetGrants()[0].GetEntitlementId() != g {
 				t.Errorf("%q by %s is %v", name, how, a)
 			}
 		}
-		if got := read(t, s.client, byEntitlement(g)); only(t, got).GetId() != id {
+		if got := s.client.Found(t, byEntitlement(g)); only(t, got).GetId() != id {
 			t.Errorf("%q is not found as a member of %q", name, g)
 		}
-		want(t, s.client, id, mark, "C", rotation(t, s.client, "of "+name))
+		s.client.Want(t, id, mark, "C", s.client.Rotation(t, "password", "of "+name))
 		if err := s.Bind(t, name, "of "+name); err != nil {
 			t.Errorf("%q cannot bind: %v", name, err)
 		}
 		steps := []*connectorv1.Step{
 			set(opUpdate, map[string]string{"uid": name + "_"}), step(opDisable, ""), step(opCut, ""), step(opRevoke, g),
 		}
-		if got := want(t, s.client, id, mark, "CCCC", steps...); got.GetObserved().GetName() != name+"_" || len(got.GetObserved().GetGrants()) > 0 {
+		if got := s.client.Want(t, id, mark, "CCCC", steps...); got.GetObserved().GetName() != name+"_" || len(got.GetObserved().GetGrants()) > 0 {
 			t.Errorf("%q was renamed to %v", name, got.GetObserved())
 		}
-		want(t, s.client, id, mark, "UUUU", steps...)
-		want(t, s.client, id, mark, "CU", step(opDelete, ""), step(opDelete, ""))
+		s.client.Want(t, id, mark, "UUUU", steps...)
+		s.client.Want(t, id, mark, "CU", step(opDelete, ""), step(opDelete, ""))
 	}
 }
 
@@ -51,7 +51,7 @@ func hardNames(t *testing.T, s server) {
 func listed(t *testing.T, s server, name string) string {
 	t.Helper()
 	var found []string
-	for _, item := range listing(t, s.client) {
+	for _, item := range s.client.Listed(t) {
 		if e := item.GetEntitlement(); e.GetDisplayName() == name {
 			found = append(found, e.GetId())
 		}
@@ -70,7 +70,7 @@ func refused(t *testing.T, s server) {
 		"shoeSize": {"uid": "refused", "cn": "C", "sn": "S", "shoeSize": "44"},
 		"mail":     {"uid": "refused", "cn": "C", "sn": "S", "mail": "nul\x00"},
 	} {
-		got := want(t, s.client, "", "p:refused", "F", set(opCreate, attributes))
+		got := s.client.Want(t, "", "p:refused", "F", set(opCreate, attributes))
 		if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_INVALID || !slices.Equal(p.GetFields(), []string{field}) {
 			t.Errorf("%v: %v", attributes, p)
 		}
@@ -81,11 +81,11 @@ func refused(t *testing.T, s server) {
 	id := account(t, s.client, "required")
 	wantProblem(t, s.client, id, "p:required", &connectorv1.Step{Op: opUpdate, Clear: []string{"uid"}}, connectorv1.Code_CODE_INVALID, "ldap.required")
 	for _, id := range []string{"uid=required," + ldaptest.PeopleBase, "*", "00000000-0000-0000-0000-00000000000", "00000000-0000-0000-0000-000000000000"} {
-		if got := read(t, s.client, byID(id)); len(got.GetAccounts()) != 0 {
+		if got := s.client.Found(t, byID(id)); len(got.GetAccounts()) != 0 {
 			t.Errorf("%q finds %v", id, got.GetAccounts())
 		}
 	}
-	if got := read(t, s.client, byName("requir*")); len(got.GetAccounts()) != 0 {
+	if got := s.client.Found(t, byName("requir*")); len(got.GetAccounts()) != 0 {
 		t.Errorf("a pattern finds %v", got.GetAccounts())
 	}
 }
@@ -93,18 +93,18 @@ func refused(t *testing.T, s server) {
 func renameKeepsID(t *testing.T, s server) {
 	s.AddGroups(t, "wedding")
 	id := account(t, s.client, "maiden")
-	want(t, s.client, id, "p:maiden", "C", step(opGrant, group("wedding")))
+	s.client.Want(t, id, "p:maiden", "C", step(opGrant, group("wedding")))
 	s.Rename(t, "uid=maiden,"+ldaptest.PeopleBase, "uid=married")
-	if a := only(t, read(t, s.client, byID(id))); a.GetName() != "married" || a.GetMarker() != "p:maiden" || len(a.GetGrants()) != 1 {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetName() != "married" || a.GetMarker() != "p:maiden" || len(a.GetGrants()) != 1 {
 		t.Fatalf("by id: %v", a)
 	}
-	if got := read(t, s.client, byName("maiden")); len(got.GetAccounts()) != 0 {
+	if got := s.client.Found(t, byName("maiden")); len(got.GetAccounts()) != 0 {
 		t.Errorf("the old name still finds %v", got.GetAccounts())
 	}
-	want(t, s.client, id, "p:maiden", "CCCU", step(opDisable, ""), step(opEnable, ""),
+	s.client.Want(t, id, "p:maiden", "CCCU", step(opDisable, ""), step(opEnable, ""),
 		set(opUpdate, map[string]string{"uid": "remarried"}), set(opUpdate, map[string]string{"uid": "remarried"}))
-	want(t, s.client, id, "p:maiden", "CU", set(opUpdate, map[string]string{"uid": "Remarried"}), set(opUpdate, map[string]string{"uid": "Remarried"}))
-	a := only(t, read(t, s.client, byName("Remarried")))
+	s.client.Want(t, id, "p:maiden", "CU", set(opUpdate, map[string]string{"uid": "Remarried"}), set(opUpdate, map[string]string{"uid": "Remarried"}))
+	a := only(t, s.client.Found(t, byName("Remarried")))
 	if a.GetId() != id || len(a.GetGrants()) != 1 {
 		t.Errorf("%v, want the id %s and its group", a, id)
 	}
@@ -114,9 +114,9 @@ func severalValuesName(t *testing.T, s server) {
 	s.Add(t, "cn=Ann B\\, C+employeeNumber=7,"+ldaptest.PeopleBase, map[string][]string{
 		"objectClass": {"inetOrgPerson"}, "cn": {"Ann B, C"}, "sn": {"B"}, "uid": {"annb"}, "employeeNumber": {"7"},
 	})
-	id := only(t, read(t, s.client, byName("annb"))).GetId()
+	id := only(t, s.client.Found(t, byName("annb"))).GetId()
 	both := set(opUpdate, map[string]string{"cn": "Ann + C", "uid": "annc", "title": "Dr"})
-	got := want(t, s.client, id, "p:annb", "CU", both, both).GetObserved()
+	got := s.client.Want(t, id, "p:annb", "CU", both, both).GetObserved()
 	if got.GetAttributes()["cn"] != "Ann + C" || got.GetName() != "annc" || got.GetAttributes()["employeeNumber"] != "7" || got.GetMarker() != "p:annb" {
 		t.Errorf("it is now %v", got)
 	}
@@ -130,15 +130,15 @@ func severalValuesName(t *testing.T, s server) {
 	if g != "cn=several+ou=Ünited\\+1,"+ldaptest.GroupsBase {
 		t.Errorf("it is listed as %q", g)
 	}
-	want(t, s.client, id, "p:annb", "CU", step(opGrant, g), step(opGrant, g))
+	s.client.Want(t, id, "p:annb", "CU", step(opGrant, g), step(opGrant, g))
 	wantProblem(t, s.client, id, "p:annb", step(opGrant, "ou=Ünited\\+1+cn=several,"+ldaptest.GroupsBase), connectorv1.Code_CODE_INVALID, "ldap.spelling")
-	want(t, s.client, id, "p:annb", "CC", set(opUpdate, map[string]string{"cn": "Ann, #1"}), step(opDisable, ""))
-	if a := only(t, read(t, s.client, byEntitlement(g))); a.GetId() != id || len(a.GetGrants()) != 1 || a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
+	s.client.Want(t, id, "p:annb", "CC", set(opUpdate, map[string]string{"cn": "Ann, #1"}), step(opDisable, ""))
+	if a := only(t, s.client.Found(t, byEntitlement(g))); a.GetId() != id || len(a.GetGrants()) != 1 || a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
 		t.Errorf("renamed again, its member is %v", a)
 	}
-	want(t, s.client, id, "p:annb", "CU", step(opRevoke, g), step(opRevoke, g))
-	want(t, s.client, id, "p:annb", "CCU", step(opGrant, g), step(opDelete, ""), step(opDelete, ""))
-	if got := read(t, s.client, byEntitlement(g)); len(got.GetAccounts()) > 0 {
+	s.client.Want(t, id, "p:annb", "CU", step(opRevoke, g), step(opRevoke, g))
+	s.client.Want(t, id, "p:annb", "CCU", step(opGrant, g), step(opDelete, ""), step(opDelete, ""))
+	if got := s.client.Found(t, byEntitlement(g)); len(got.GetAccounts()) > 0 {
 		t.Errorf("the group still has %v", got.GetAccounts())
 	}
 }
@@ -147,15 +147,15 @@ func takenName(t *testing.T, s server) {
 	s.Add(t, "uid=taken,"+ldaptest.PeopleBase, map[string][]string{
 		"objectClass": {"inetOrgPerson"}, "cn": {"T"}, "sn": {"T"}, "uid": {"taken"}, "description": {"the old batch user"},
 	})
-	existing := only(t, read(t, s.client, byName("taken"))).GetId()
+	existing := only(t, s.client.Found(t, byName("taken"))).GetId()
 	for _, login := range []string{"taken", "TAKEN"} {
-		got := want(t, s.client, "", "p:new", "F-", named(login), step(opEnable, ""))
+		got := s.client.Want(t, "", "p:new", "F-", named(login), step(opEnable, ""))
 		if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != existing {
 			t.Errorf("problem %v, want ALREADY_EXISTS of %s", p, existing)
 		}
 	}
 	id := account(t, s.client, "wants_taken")
-	got := want(t, s.client, id, "p:wants_taken", "F", set(opUpdate, map[string]string{"uid": "taken"}))
+	got := s.client.Want(t, id, "p:wants_taken", "F", set(opUpdate, map[string]string{"uid": "taken"}))
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != existing {
 		t.Errorf("rename: problem %v, want ALREADY_EXISTS of %s", p, existing)
 	}

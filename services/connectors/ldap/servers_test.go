@@ -21,6 +21,7 @@ import (
 	goldap "github.com/go-ldap/ldap/v3"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/connectors/ldap"
 	"github.com/tenurehq/tenure/services/connectors/ldap/ldaptest"
@@ -41,12 +42,12 @@ func TestALockThatKeepsNobodyOutIsNoDisable(t *testing.T) {
 			s.Add(t, "uid=ann,"+ldaptest.PeopleBase, map[string][]string{
 				"objectClass": {"inetOrgPerson"}, "cn": {"Ann"}, "sn": {"A"}, "uid": {"ann"}, "userPassword": {"open sesame"},
 			})
-			id := only(t, read(t, s.client, byName("ann"))).GetId()
+			id := only(t, s.client.Found(t, byName("ann"))).GetId()
 			p := wantProblem(t, s.client, id, "p:ann", step(opDisable, ""), connectorv1.Code_CODE_PRECONDITION, "ldap.lock")
 			if !strings.Contains(p.GetMessage(), "keeps") && !strings.Contains(p.GetMessage(), "ppolicy") {
 				t.Errorf("it does not say what to do: %s", p.GetMessage())
 			}
-			if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+			if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
 				t.Error("the account reads as disabled: nobody would try again")
 			}
 			if cfg.Lines == "" {
@@ -96,9 +97,9 @@ func TestCheckSaysWhichDirectoryAndWhatIsMissing(t *testing.T) {
 }
 
 // wantFailure creates an account, which fails for this reason.
-func wantFailure(t *testing.T, client connectorv1.ConnectorClient, code connectorv1.Code) *connectorv1.Problem {
+func wantFailure(t *testing.T, client connectortest.Client, code connectorv1.Code) *connectorv1.Problem {
 	t.Helper()
-	p := want(t, client, "", "p:x", "F", named("x")).GetResults()[0].GetProblem()
+	p := client.Want(t, "", "p:x", "F", named("x")).GetResults()[0].GetProblem()
 	if p.GetCode() != code {
 		t.Errorf("%v, want %s", p, code)
 	}
@@ -136,15 +137,15 @@ func TestWithoutRefintGroupsFollowAllTheSame(t *testing.T) {
 	s := start(t, ldaptest.Config{WithoutRefint: true})
 	s.AddGroups(t, "staff", "admins")
 	id := account(t, s.client, "ann")
-	want(t, s.client, id, "p:ann", "CC", step(opGrant, group("staff")), set(opUpdate, map[string]string{"uid": "beth"}))
-	if a := only(t, read(t, s.client, byID(id))); len(a.GetGrants()) != 1 {
+	s.client.Want(t, id, "p:ann", "CC", step(opGrant, group("staff")), set(opUpdate, map[string]string{"uid": "beth"}))
+	if a := only(t, s.client.Found(t, byID(id))); len(a.GetGrants()) != 1 {
 		t.Errorf("renamed, and no member any more: %v", a)
 	}
-	want(t, s.client, id, "p:ann", "C", step(opDelete, ""))
+	s.client.Want(t, id, "p:ann", "C", step(opDelete, ""))
 	stale := goldap.NewModifyRequest(group("admins"), nil)
 	stale.Add("member", []string{"uid=beth," + ldaptest.PeopleBase})
 	s.Modify(t, stale)
-	namesake := want(t, s.client, "", "p:beth", "C", named("beth"))
+	namesake := s.client.Want(t, "", "p:beth", "C", named("beth"))
 	if got := namesake.GetObserved().GetGrants(); len(got) != 0 {
 		t.Errorf("a new account begins with %v", got)
 	}
@@ -153,18 +154,18 @@ func TestWithoutRefintGroupsFollowAllTheSame(t *testing.T) {
 	}
 
 	// Nor where the answer to the creation is lost: who is found then is not made, and nobody would look again.
-	want(t, s.client, namesake.GetAccountId(), "p:beth", "C", step(opDelete, ""))
+	s.client.Want(t, namesake.GetAccountId(), "p:beth", "C", step(opDelete, ""))
 	s.Modify(t, stale)
 	way := pass(t, s.Address())
 	cfg := s.config(t)
 	cfg.URL = "ldap://" + way.address
 	client := open(t, cfg)
-	read(t, client, byName("beth")) // it is connected
+	client.Found(t, byName("beth")) // it is connected
 	way.lose(6, 1)                  // nobody has the marker, the name or the DN; a group that names it, and that it does no more
 	if got := applySoon(t, client, "", "p:beth again", named("beth")); outcomes(got) != "?" {
 		t.Fatalf("%v, want UNKNOWN: it was sent", got.GetResults())
 	}
-	again := want(t, s.client, "", "p:beth again", "U", named("beth"))
+	again := s.client.Want(t, "", "p:beth again", "U", named("beth"))
 	if got := again.GetObserved().GetGrants(); len(got) != 0 {
 		t.Errorf("a new account whose creation was not answered begins with %v", got)
 	}
@@ -184,7 +185,7 @@ func TestAListingIsPagedAndEqualsItsReads(t *testing.T) {
 	cfg.PageSize, cfg.BindDN, cfg.PasswordFile = 100, "cn=reader,"+ldaptest.Base, file(t, "reads only")
 	client := open(t, cfg)
 	accounts, member := map[string]*connectorv1.Account{}, map[string]bool{}
-	for _, item := range listing(t, client) {
+	for _, item := range client.Listed(t) {
 		if a := item.GetAccount(); a != nil {
 			accounts[a.GetId()] = a
 		}
@@ -199,27 +200,14 @@ func TestAListingIsPagedAndEqualsItsReads(t *testing.T) {
 		t.Fatalf("%d accounts and %d members, want %d", len(accounts), len(member), people)
 	}
 	for id, a := range accounts {
-		if got := only(t, read(t, client, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}})); got.GetName() != a.GetName() || len(got.GetGrants()) != 1 {
+		if got := only(t, client.Found(t, byID(id))); got.GetName() != a.GetName() || len(got.GetGrants()) != 1 {
 			t.Errorf("listed %v, read %v", a, got)
 		}
 		break // one of them will do
 	}
 	cfg.PageSize = 0 // 500 are more than this server gives at once
-	stream, err := open(t, cfg).List(t.Context(), &connectorv1.ListRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		item, err := stream.Recv()
-		if err != nil {
-			t.Fatalf("the listing has no end: %v", err)
-		}
-		if end := item.GetEnd(); end != nil {
-			if end.GetComplete() || end.GetProblem().GetReason() != "ldap.page_size" {
-				t.Errorf("a listing that was cut off ends with %v", end)
-			}
-			return
-		}
+	if _, end := open(t, cfg).Listing(t); end.GetComplete() || end.GetProblem().GetReason() != "ldap.page_size" {
+		t.Errorf("a listing that was cut off ends with %v", end)
 	}
 }
 
@@ -239,21 +227,8 @@ func TestAPartAtAnotherServerIsSaidAndNotOverlooked(t *testing.T) {
 	if got, err := s.client.Read(t.Context(), byName("ann")); err != nil || got.GetProblem().GetCode() != connectorv1.Code_CODE_INCONSISTENT {
 		t.Errorf("a read says %v, %v", got, err)
 	}
-	stream, err := s.client.List(t.Context(), &connectorv1.ListRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		item, err := stream.Recv()
-		if err != nil {
-			t.Fatalf("the listing has no end: %v", err)
-		}
-		if end := item.GetEnd(); end != nil {
-			if end.GetComplete() {
-				t.Error("the listing counts as complete")
-			}
-			return
-		}
+	if _, end := s.client.Listing(t); end.GetComplete() {
+		t.Error("the listing counts as complete")
 	}
 }
 
@@ -310,14 +285,14 @@ func TestEncryptedBothWays(t *testing.T) {
 			client := open(t, cfg)
 			login := strings.ReplaceAll(name, " ", "_")
 			if c.reason != "" {
-				got := want(t, client, "", marker(login), "F", named(login))
+				got := client.Want(t, "", marker(login), "F", named(login))
 				if p := got.GetResults()[0].GetProblem(); p.GetReason() != c.reason || p.GetScope() != connectorv1.Scope_SCOPE_INSTANCE {
 					t.Errorf("%v, want %s", p, c.reason)
 				}
 				return
 			}
 			id := account(t, client, login)
-			want(t, client, id, marker(login), "CCU", rotation(t, client, "secret"), step(opDisable, ""), step(opDisable, ""))
+			client.Want(t, id, marker(login), "CCU", client.Rotation(t, "password", "secret"), step(opDisable, ""), step(opDisable, ""))
 		})
 	}
 }
@@ -353,14 +328,14 @@ func TestALostReplyIsUnknownAndASilentServerEndsInTime(t *testing.T) {
 	cfg := s.config(t)
 	cfg.URL = "ldap://" + way.address
 	client := open(t, cfg)
-	want(t, client, id, "p:ann", "U", step(opEnable, ""))
+	client.Want(t, id, "p:ann", "U", step(opEnable, ""))
 	soon := func(st *connectorv1.Step) *connectorv1.ApplyResponse { return applySoon(t, client, id, "p:ann", st) }
 	way.lose(2, 1) // the entry and the end of the search for it come; the answer to the change does not
 	got := soon(set(opUpdate, map[string]string{"title": "Dr"}))
 	if outcomes(got) != "?" || got.GetResults()[0].GetProblem().GetCode() != connectorv1.Code_CODE_OUTCOME_UNKNOWN {
 		t.Errorf("%v, want UNKNOWN: it was sent, and was done", got.GetResults())
 	}
-	want(t, client, id, "p:ann", "U", set(opUpdate, map[string]string{"title": "Dr"}))
+	client.Want(t, id, "p:ann", "U", set(opUpdate, map[string]string{"title": "Dr"}))
 	way.lose(0, 2)
 	if got := soon(step(opDisable, "")); outcomes(got) != "F" {
 		t.Errorf("%v, want FAILED: nothing but a question was sent", got.GetResults())
@@ -368,7 +343,7 @@ func TestALostReplyIsUnknownAndASilentServerEndsInTime(t *testing.T) {
 }
 
 // applySoon runs a step that is given up when it is not answered at once.
-func applySoon(t *testing.T, client connectorv1.ConnectorClient, id, mark string, st *connectorv1.Step) *connectorv1.ApplyResponse {
+func applySoon(t *testing.T, client connectortest.Client, id, mark string, st *connectorv1.Step) *connectorv1.ApplyResponse {
 	t.Helper()
 	got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
 		AccountId: id, Marker: mark, NotAfter: timestamppb.New(time.Now().Add(time.Second)), Steps: []*connectorv1.Step{st},

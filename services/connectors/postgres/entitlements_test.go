@@ -26,33 +26,33 @@ func ungrantable(t *testing.T, s server) {
 		"somebody": connectorv1.Code_CODE_PRECONDITION, "climber": connectorv1.Code_CODE_PRECONDITION,
 		"circle": connectorv1.Code_CODE_PRECONDITION,
 	} {
-		got := apply(t, s.client, id, "p:climber", step(opGrant, "role:"+name))
+		got := s.client.Do(t, id, "p:climber", step(opGrant, "role:"+name))
 		if p := got.GetResults()[0].GetProblem(); outcomes(got) != "F" || p.GetCode() != code {
 			t.Errorf("grant of %s: %v, want %v", name, got.GetResults(), code)
 		}
 	}
-	if a := only(t, read(t, s.client, byID(id))); len(a.GetGrants()) != 0 {
+	if a := only(t, s.client.Found(t, byID(id))); len(a.GetGrants()) != 0 {
 		t.Errorf("grants: %v", a.GetGrants())
 	}
-	if e := read(t, s.client, byEntitlement("role:root_group")).GetEntitlement(); e == nil || e.GetAssignable() {
+	if e := s.client.Found(t, byEntitlement("role:root_group")).GetEntitlement(); e == nil || e.GetAssignable() {
 		t.Errorf("%v: exists, and cannot be granted", e)
 	}
 	// Taking away is another matter, whoever gave it.
 	s.sql(t, `GRANT root_group, pg_execute_server_program, somebody TO climber`)
-	want(t, s.client, id, "p:climber", "CCC", step(opRevoke, "role:root_group"), step(opRevoke, "role:pg_execute_server_program"), step(opRevoke, "role:somebody"))
+	s.client.Want(t, id, "p:climber", "CCC", step(opRevoke, "role:root_group"), step(opRevoke, "role:pg_execute_server_program"), step(opRevoke, "role:somebody"))
 
 	allowed := open(t, postgres.Config{URL: s.dsn, Predefined: []string{"pg_read_all_data"}})
-	want(t, allowed, id, "p:climber", "CC", step(opGrant, "role:pg_read_all_data"), step(opRevoke, "role:pg_read_all_data"))
+	allowed.Want(t, id, "p:climber", "CC", step(opGrant, "role:pg_read_all_data"), step(opRevoke, "role:pg_read_all_data"))
 }
 
 func missingEntitlement(t *testing.T, s server) {
 	id := account(t, s.client, "hopeful")
 	for _, entitlement := range []string{"role:no_such_group", "no_such_group", "group:x", "role:", "role:\x00"} {
-		got := apply(t, s.client, id, "p:hopeful", step(opGrant, entitlement), step(opRevoke, entitlement))
+		got := s.client.Do(t, id, "p:hopeful", step(opGrant, entitlement), step(opRevoke, entitlement))
 		if p := got.GetResults()[0].GetProblem(); outcomes(got) != "FU" || p.GetCode() != connectorv1.Code_CODE_NOT_FOUND {
 			t.Errorf("%q: %v, want NOT_FOUND, and nothing to revoke", entitlement, got.GetResults())
 		}
-		if got := read(t, s.client, byEntitlement(entitlement)); got.GetEntitlement() != nil || len(got.GetAccounts()) != 0 {
+		if got := s.client.Found(t, byEntitlement(entitlement)); got.GetEntitlement() != nil || len(got.GetAccounts()) != 0 {
 			t.Errorf("%q is read as %v", entitlement, got)
 		}
 	}
@@ -61,15 +61,15 @@ func missingEntitlement(t *testing.T, s server) {
 func inherited(t *testing.T, s server) {
 	s.sql(t, `CREATE ROLE outer_group`, `CREATE ROLE inner_group IN ROLE outer_group`, `CREATE ROLE innermost IN ROLE inner_group`)
 	id := account(t, s.client, "heir")
-	got := want(t, s.client, id, "p:heir", "C", step(opGrant, "role:innermost"))
+	got := s.client.Want(t, id, "p:heir", "C", step(opGrant, "role:innermost"))
 	expected := []*connectorv1.Grant{
 		{EntitlementId: "role:inner_group", Inherited: true}, {EntitlementId: "role:innermost"}, {EntitlementId: "role:outer_group", Inherited: true},
 	}
 	if diff := cmp.Diff(expected, got.GetObserved().GetGrants(), protocmp.Transform()); diff != "" {
 		t.Fatalf("grants (-want +got):\n%s", diff)
 	}
-	want(t, s.client, id, "p:heir", "U", step(opRevoke, "role:outer_group"))
-	got = want(t, s.client, id, "p:heir", "CC", step(opGrant, "role:outer_group"), step(opRevoke, "role:innermost"))
+	s.client.Want(t, id, "p:heir", "U", step(opRevoke, "role:outer_group"))
+	got = s.client.Want(t, id, "p:heir", "CC", step(opGrant, "role:outer_group"), step(opRevoke, "role:innermost"))
 	if diff := cmp.Diff([]*connectorv1.Grant{{EntitlementId: "role:outer_group"}}, got.GetObserved().GetGrants(), protocmp.Transform()); diff != "" {
 		t.Fatalf("a grant that was also inherited went with the other one (-want +got):\n%s", diff)
 	}
@@ -78,9 +78,9 @@ func inherited(t *testing.T, s server) {
 func members(t *testing.T, s server) {
 	s.sql(t, `CREATE ROLE club`, `CREATE ROLE subclub IN ROLE club`)
 	direct, indirect := account(t, s.client, "direct"), account(t, s.client, "indirect")
-	want(t, s.client, direct, "p:direct", "C", step(opGrant, "role:club"))
-	want(t, s.client, indirect, "p:indirect", "C", step(opGrant, "role:subclub"))
-	got := read(t, s.client, byEntitlement("role:club"))
+	s.client.Want(t, direct, "p:direct", "C", step(opGrant, "role:club"))
+	s.client.Want(t, indirect, "p:indirect", "C", step(opGrant, "role:subclub"))
+	got := s.client.Found(t, byEntitlement("role:club"))
 	var ids []string
 	for _, a := range got.GetAccounts() {
 		ids = append(ids, a.GetId())
@@ -93,12 +93,12 @@ func members(t *testing.T, s server) {
 func listingEqualsReads(t *testing.T, s server) {
 	s.sql(t, `CREATE ROLE listed_outer`, `CREATE ROLE listed_inner IN ROLE listed_outer`, `CREATE ROLE listed_orphan LOGIN IN ROLE listed_inner`)
 	id := account(t, s.client, "listed")
-	want(t, s.client, id, "p:listed", "CC", step(opGrant, "role:listed_outer"), step(opDisable, ""))
+	s.client.Want(t, id, "p:listed", "CC", step(opGrant, "role:listed_outer"), step(opDisable, ""))
 	mine := func(name string) bool { return strings.HasPrefix(name, "listed") } // others make and drop theirs meanwhile
 
 	accounts := map[string]*connectorv1.Account{}
 	entitlements := map[string]*connectorv1.Entitlement{}
-	for _, item := range listing(t, s.client) {
+	for _, item := range s.client.Listed(t) {
 		if a := item.GetAccount(); a != nil && mine(a.GetName()) {
 			a.GrantsComplete = true
 			accounts[a.GetId()] = a
@@ -115,13 +115,13 @@ func listingEqualsReads(t *testing.T, s server) {
 		t.Fatalf("listed %v and %v", accounts, entitlements)
 	}
 	for id, listed := range accounts {
-		one := only(t, read(t, s.client, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}}))
+		one := only(t, s.client.Found(t, &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}})) // what a listing shows
 		if diff := cmp.Diff(one, listed, protocmp.Transform()); diff != "" {
 			t.Errorf("read and listing differ (-read +listed):\n%s", diff)
 		}
 	}
 	for id, listed := range entitlements {
-		if diff := cmp.Diff(read(t, s.client, byEntitlement(id)).GetEntitlement(), listed, protocmp.Transform()); diff != "" {
+		if diff := cmp.Diff(s.client.Found(t, byEntitlement(id)).GetEntitlement(), listed, protocmp.Transform()); diff != "" {
 			t.Errorf("read and listing differ (-read +listed):\n%s", diff)
 		}
 	}
@@ -159,11 +159,11 @@ func concurrentGrants(t *testing.T, s server) {
 		wait.Wait()
 	}
 	all(step(opGrant, "role:crowd"))
-	if got := read(t, client, byEntitlement("role:crowd")); len(got.GetAccounts()) != n {
+	if got := client.Found(t, byEntitlement("role:crowd")); len(got.GetAccounts()) != n {
 		t.Fatalf("%d members after %d grants at once", len(got.GetAccounts()), n)
 	}
 	all(step(opRevoke, "role:crowd"))
-	if got := read(t, client, byEntitlement("role:crowd")); len(got.GetAccounts()) != 0 {
+	if got := client.Found(t, byEntitlement("role:crowd")); len(got.GetAccounts()) != 0 {
 		t.Fatalf("%d members after %d revocations at once", len(got.GetAccounts()), n)
 	}
 }
@@ -218,7 +218,7 @@ func checkFailures(t *testing.T, s server) {
 		if p.GetCode() != c.code || p.GetScope() != connectorv1.Scope_SCOPE_INSTANCE || strings.Contains(p.GetMessage(), canary) {
 			t.Errorf("%s: %v, want %v of the whole instance", name, p, c.code)
 		}
-		applied := apply(t, client, "", "p:x", named("never_made"))
+		applied := client.Do(t, "", "p:x", named("never_made"))
 		if outcomes(applied) != "F" || applied.GetResults()[0].GetProblem().GetCode() != c.code {
 			t.Errorf("%s: a step says %v, want FAILED: it was never sent", name, applied.GetResults())
 		}
@@ -238,27 +238,27 @@ func ordinaryAdministrator(t *testing.T, s server) {
 	if got, err := client.Check(t.Context(), &connectorv1.CheckRequest{}); err != nil || len(got.GetProblems()) != 0 {
 		t.Fatalf("%v, %v", got, err)
 	}
-	id := want(t, client, "", "p:managed", "CCC", named("managed"), step(opGrant, "role:admin_group"), step(opEnable, "")).GetAccountId()
-	setPassword(t, client, id, "p:managed", "pw")
+	id := client.Want(t, "", "p:managed", "CCC", named("managed"), step(opGrant, "role:admin_group"), step(opEnable, "")).GetAccountId()
+	client.Want(t, id, "p:managed", "C", client.Rotation(t, "password", "pw"))
 	conn, err := s.login(t, "managed", "pw")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := only(t, read(t, client, byID(id)))
+	a := only(t, client.Found(t, byID(id)))
 	if a.GetCredentialsComplete() || len(a.GetCredentials()) != 0 {
 		t.Errorf("who may not see passwords claims to have seen all: %v", a)
 	}
 	if a.GetLiveSessions() != 1 {
 		t.Errorf("%d live sessions, want 1", a.GetLiveSessions())
 	}
-	want(t, client, id, "p:managed", "CCCC", step(opDisable, ""), step(opKill, ""), step(opCut, ""), step(opRevoke, "role:admin_group"))
+	client.Want(t, id, "p:managed", "CCCC", step(opDisable, ""), step(opKill, ""), step(opCut, ""), step(opRevoke, "role:admin_group"))
 	if err := conn.Ping(t.Context()); err == nil {
 		t.Error("the session lives on")
 	}
-	want(t, client, id, "p:managed", "C", step(opDelete, ""))
+	client.Want(t, id, "p:managed", "C", step(opDelete, ""))
 	s.sql(t, `CREATE ROLE admin_boss SUPERUSER LOGIN`)
 	self := s.ask(t, `SELECT oid::text FROM pg_roles WHERE rolname = 'administrator'`)
-	got := apply(t, client, self, "p:managed", step(opDisable, ""))
+	got := client.Do(t, self, "p:managed", step(opDisable, ""))
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_DENIED {
 		t.Errorf("the connector's own role: %v", got.GetResults())
 	}

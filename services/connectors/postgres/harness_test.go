@@ -2,17 +2,13 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
@@ -32,10 +28,16 @@ const (
 	opRotate  = eventv1.Op_OP_ROTATE_CREDENTIAL
 )
 
+// How the connector is spoken to.
+var (
+	step, set, outcomes, only             = connectortest.Step, connectortest.Set, connectortest.Outcomes, connectortest.Only
+	byID, byName, byMarker, byEntitlement = connectortest.ByID, connectortest.ByName, connectortest.ByMarker, connectortest.ByEntitlement
+)
+
 // server is one real PostgreSQL, seen by a superuser's own connection and through the connector.
 type server struct {
 	dsn    string
-	client connectorv1.ConnectorClient
+	client connectortest.Client
 }
 
 // TestAgainstARealServer holds every test that needs one; they share it, and keep to role names of their own.
@@ -79,22 +81,13 @@ func TestAgainstARealServer(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, cfg postgres.Config) connectorv1.ConnectorClient {
+func open(t *testing.T, cfg postgres.Config) connectortest.Client {
 	t.Helper()
 	database, err := postgres.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, stop, err := connector.InProcess(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(stop(), database.Close()); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return client
+	return connectortest.Start(t, database, database.Close)
 }
 
 // sql runs statements as the superuser, without the connector.
@@ -150,128 +143,15 @@ func (s server) as(t *testing.T, user, password string) string {
 	return u.String()
 }
 
-func step(op eventv1.Op, target string) *connectorv1.Step {
-	return &connectorv1.Step{Op: op, Target: target}
-}
-
-func set(op eventv1.Op, attributes map[string]string) *connectorv1.Step {
-	return &connectorv1.Step{Op: op, Attributes: attributes}
-}
-
 func named(login string) *connectorv1.Step { return set(opCreate, map[string]string{"login": login}) }
 
 // marker is the marker of the account that a test makes for login.
 func marker(login string) string { return "p:" + login }
 
-// apply runs steps on the account with that id, or creates one when id is empty.
-func apply(t *testing.T, client connectorv1.ConnectorClient, id, mark string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	t.Helper()
-	got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
-		AccountId: id, Marker: mark, NotAfter: timestamppb.New(time.Now().Add(30 * time.Second)), Steps: steps,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
-// outcomes in short: C changed, U unchanged, F failed, ? unknown, - not attempted.
-func outcomes(resp *connectorv1.ApplyResponse) string {
-	out := ""
-	for _, r := range resp.GetResults() {
-		out += map[connectorv1.Outcome]string{
-			connectorv1.Outcome_OUTCOME_CHANGED: "C", connectorv1.Outcome_OUTCOME_UNCHANGED: "U", connectorv1.Outcome_OUTCOME_FAILED: "F",
-			connectorv1.Outcome_OUTCOME_UNKNOWN: "?", connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED: "-",
-		}[r.GetOutcome()]
-	}
-	return out
-}
-
-// want applies steps and expects these outcomes.
-func want(t *testing.T, client connectorv1.ConnectorClient, id, mark, expected string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	t.Helper()
-	got := apply(t, client, id, mark, steps...)
-	if outcomes(got) != expected {
-		t.Fatalf("outcomes %s, want %s: %v", outcomes(got), expected, got.GetResults())
-	}
-	return got
-}
-
 // account makes an account that can log in, without a password, and returns its id.
-func account(t *testing.T, client connectorv1.ConnectorClient, login string) string {
+func account(t *testing.T, client connectortest.Client, login string) string {
 	t.Helper()
-	return want(t, client, "", marker(login), "CC", named(login), step(opEnable, "")).GetAccountId()
-}
-
-// setPassword rotates the account's password through the connector.
-func setPassword(t *testing.T, client connectorv1.ConnectorClient, id, mark, password string) {
-	t.Helper()
-	description, err := client.Describe(t.Context(), &connectorv1.DescribeRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := connector.Seal(description.GetSealKey(), password)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want(t, client, id, mark, "C", &connectorv1.Step{Op: opRotate, Target: "password", SecretIn: sealed})
-}
-
-func read(t *testing.T, client connectorv1.ConnectorClient, req *connectorv1.ReadRequest) *connectorv1.ReadResponse {
-	t.Helper()
-	got, err := client.Read(t.Context(), req)
-	if err != nil || got.GetProblem() != nil {
-		t.Fatalf("read: %v, %v", got.GetProblem(), err)
-	}
-	return got
-}
-
-func byID(id string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}, Credentials: true, Sessions: true}
-}
-
-func byName(name string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Name{Name: name}}
-}
-
-func byMarker(mark string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: mark}}
-}
-
-func byEntitlement(id string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: id}}
-}
-
-// only returns the one account that was read.
-func only(t *testing.T, resp *connectorv1.ReadResponse) *connectorv1.Account {
-	t.Helper()
-	if len(resp.GetAccounts()) != 1 {
-		t.Fatalf("%d accounts, want one: %v", len(resp.GetAccounts()), resp.GetAccounts())
-	}
-	return resp.GetAccounts()[0]
-}
-
-func listing(t *testing.T, client connectorv1.ConnectorClient) (items []*connectorv1.ListResponse) {
-	t.Helper()
-	stream, err := client.List(t.Context(), &connectorv1.ListRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		item, err := stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			t.Fatal("the listing has no end")
-		case err != nil:
-			t.Fatal(err)
-		case item.GetEnd() != nil:
-			if !item.GetEnd().GetComplete() {
-				t.Fatalf("incomplete: %v", item.GetEnd())
-			}
-			return items
-		}
-		items = append(items, item)
-	}
+	return client.Want(t, "", marker(login), "CC", named(login), step(opEnable, "")).GetAccountId()
 }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

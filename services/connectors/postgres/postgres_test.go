@@ -25,8 +25,8 @@ func eachStepTwice(t *testing.T, s server) {
 		named("twice"), set(opUpdate, map[string]string{"login": "twice", "valid_until": "2030-01-01T00:00:00Z"}),
 		step(opGrant, "role:twice_group"), step(opEnable, ""),
 	}
-	first := want(t, s.client, "", "p:twice", "CCCC", joiner...)
-	again := want(t, s.client, "", "p:twice", "UUUU", joiner...)
+	first := s.client.Want(t, "", "p:twice", "CCCC", joiner...)
+	again := s.client.Want(t, "", "p:twice", "UUUU", joiner...)
 	if first.GetAccountId() != again.GetAccountId() || first.GetAccountId() == "" {
 		t.Fatalf("ids %q and %q", first.GetAccountId(), again.GetAccountId())
 	}
@@ -34,17 +34,17 @@ func eachStepTwice(t *testing.T, s server) {
 	if diff := cmp.Diff(first.GetObserved(), again.GetObserved(), protocmp.Transform()); diff != "" {
 		t.Errorf("what was read back differs:\n%s", diff)
 	}
-	setPassword(t, s.client, id, "p:twice", "secret")
+	s.client.Want(t, id, "p:twice", "C", s.client.Rotation(t, "password", "secret"))
 	leaver := []*connectorv1.Step{step(opDisable, ""), step(opKill, ""), step(opCut, ""), step(opRevoke, "role:twice_group")}
-	got := want(t, s.client, id, "p:twice", "CUCC", leaver...)
+	got := s.client.Want(t, id, "p:twice", "CUCC", leaver...)
 	o := got.GetObserved()
 	if o.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || len(o.GetGrants()) != 0 || !o.GetGrantsComplete() ||
 		len(o.GetCredentials()) != 0 || !o.GetCredentialsComplete() || o.GetLiveSessions() != 0 {
 		t.Errorf("after a leaver's plan there is still %v", o)
 	}
-	want(t, s.client, id, "p:twice", "UUUU", leaver...)
-	want(t, s.client, id, "p:twice", "C", step(opDelete, ""))
-	if gone := want(t, s.client, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
+	s.client.Want(t, id, "p:twice", "UUUU", leaver...)
+	s.client.Want(t, id, "p:twice", "C", step(opDelete, ""))
+	if gone := s.client.Want(t, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
 		t.Errorf("a dropped role was read back: %v", gone.GetObserved())
 	}
 }
@@ -57,21 +57,21 @@ func refused(err error) bool {
 
 func disabledCannotLogIn(t *testing.T, s server) {
 	id := account(t, s.client, "locked")
-	setPassword(t, s.client, id, "p:locked", "correct horse")
+	s.client.Want(t, id, "p:locked", "C", s.client.Rotation(t, "password", "correct horse"))
 	if _, err := s.login(t, "locked", "correct horse"); err != nil {
 		t.Fatalf("an enabled account cannot log in: %v", err)
 	}
 	if _, err := s.login(t, "locked", "wrong"); !refused(err) {
 		t.Fatalf("a wrong password: %v; this probe proves nothing", err)
 	}
-	want(t, s.client, id, "p:locked", "C", step(opDisable, ""))
+	s.client.Want(t, id, "p:locked", "C", step(opDisable, ""))
 	if _, err := s.login(t, "locked", "correct horse"); !refused(err) {
 		t.Fatalf("a disabled account can log in (%v)", err)
 	}
 	if got := s.ask(t, `SELECT rolcanlogin::text || rolconnlimit::text FROM pg_roles WHERE rolname = 'locked'`); got != "false0" {
 		t.Errorf("login and limit are %s, want NOLOGIN and 0", got)
 	}
-	want(t, s.client, id, "p:locked", "C", step(opEnable, ""))
+	s.client.Want(t, id, "p:locked", "C", step(opEnable, ""))
 	if _, err := s.login(t, "locked", "correct horse"); err != nil {
 		t.Fatalf("an account that was enabled again cannot log in: %v", err)
 	}
@@ -79,7 +79,7 @@ func disabledCannotLogIn(t *testing.T, s server) {
 
 func sessionsDieByKill(t *testing.T, s server) {
 	id := account(t, s.client, "live")
-	setPassword(t, s.client, id, "p:live", "pw")
+	s.client.Want(t, id, "p:live", "C", s.client.Rotation(t, "password", "pw"))
 	var open []*pgx.Conn
 	for range 3 {
 		conn, err := s.login(t, "live", "pw")
@@ -88,14 +88,14 @@ func sessionsDieByKill(t *testing.T, s server) {
 		}
 		open = append(open, conn)
 	}
-	got := want(t, s.client, id, "p:live", "C", step(opDisable, ""))
+	got := s.client.Want(t, id, "p:live", "C", step(opDisable, ""))
 	if n := got.GetObserved().GetLiveSessions(); n != 3 {
 		t.Errorf("%d live sessions are read after DISABLE, want 3", n)
 	}
 	if err := open[0].Ping(t.Context()); err != nil {
 		t.Fatalf("DISABLE cut a session, which Describe denies: %v", err)
 	}
-	got = want(t, s.client, id, "p:live", "C", step(opKill, ""))
+	got = s.client.Want(t, id, "p:live", "C", step(opKill, ""))
 	if left := got.GetResults()[0].GetRemaining(); left != 0 || got.GetObserved().GetLiveSessions() != 0 {
 		t.Errorf("%d sessions remain, %d are read", left, got.GetObserved().GetLiveSessions())
 	}
@@ -104,38 +104,38 @@ func sessionsDieByKill(t *testing.T, s server) {
 			t.Error("a killed session still answers")
 		}
 	}
-	if got = want(t, s.client, id, "p:live", "U", step(opKill, "")); got.GetResults()[0].GetRemaining() != 0 {
+	if got = s.client.Want(t, id, "p:live", "U", step(opKill, "")); got.GetResults()[0].GetRemaining() != 0 {
 		t.Errorf("%v", got.GetResults())
 	}
 }
 
 func sessionsOfTheGone(t *testing.T, s server) {
 	id := account(t, s.client, "ghost")
-	setPassword(t, s.client, id, "p:ghost", "pw")
+	s.client.Want(t, id, "p:ghost", "C", s.client.Rotation(t, "password", "pw"))
 	conn, err := s.login(t, "ghost", "pw")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(t, s.client, id, "p:ghost", "C", step(opDelete, ""))
+	s.client.Want(t, id, "p:ghost", "C", step(opDelete, ""))
 	if err := conn.Ping(t.Context()); err != nil {
 		t.Fatalf("DELETE cut a session, which Describe denies: %v", err)
 	}
-	want(t, s.client, id, "p:ghost", "C", step(opKill, ""))
+	s.client.Want(t, id, "p:ghost", "C", step(opKill, ""))
 	if err := conn.Ping(t.Context()); err == nil {
 		t.Fatal("the session of a dropped role lives on")
 	}
-	want(t, s.client, "10", "p:ghost", "F", step(opKill, ""))
-	want(t, s.client, "nonsense", "p:ghost", "F", step(opKill, ""))
+	s.client.Want(t, "10", "p:ghost", "F", step(opKill, ""))
+	s.client.Want(t, "nonsense", "p:ghost", "F", step(opKill, ""))
 }
 
 func revokedPassword(t *testing.T, s server) {
 	id := account(t, s.client, "keyless")
-	setPassword(t, s.client, id, "p:keyless", "pw")
-	if a := only(t, read(t, s.client, byID(id))); len(a.GetCredentials()) != 1 || !a.GetCredentialsComplete() || a.GetCredentials()[0].GetKind() != "password" {
+	s.client.Want(t, id, "p:keyless", "C", s.client.Rotation(t, "password", "pw"))
+	if a := only(t, s.client.Found(t, byID(id))); len(a.GetCredentials()) != 1 || !a.GetCredentialsComplete() || a.GetCredentials()[0].GetKind() != "password" {
 		t.Fatalf("credentials: %v", a)
 	}
-	want(t, s.client, id, "p:keyless", "U", step(opCut, "api_key"))
-	want(t, s.client, id, "p:keyless", "CU", step(opCut, "password"), step(opCut, ""))
+	s.client.Want(t, id, "p:keyless", "U", step(opCut, "api_key"))
+	s.client.Want(t, id, "p:keyless", "CU", step(opCut, "password"), step(opCut, ""))
 	if _, err := s.login(t, "keyless", "pw"); !refused(err) {
 		t.Fatalf("a revoked password still opens: %v", err)
 	}
@@ -144,7 +144,7 @@ func revokedPassword(t *testing.T, s server) {
 func rotatedPasswords(t *testing.T, s server) {
 	id := account(t, s.client, "turning")
 	for _, password := range []string{"plain", `it's "quoted" \ $$`, "cafe\u0301\u00a0au lait", "emoji 🔑", strings.Repeat("long", 50)} {
-		setPassword(t, s.client, id, "p:turning", password)
+		s.client.Want(t, id, "p:turning", "C", s.client.Rotation(t, "password", password))
 		if _, err := s.login(t, "turning", password); err != nil {
 			t.Errorf("%q: %v", password, err)
 		}
@@ -157,7 +157,7 @@ func rotatedPasswords(t *testing.T, s server) {
 func ownersStay(t *testing.T, s server) {
 	id := account(t, s.client, "owner")
 	s.sql(t, `CREATE TABLE owned (x int)`, `ALTER TABLE owned OWNER TO owner`)
-	got := want(t, s.client, id, "p:owner", "F", step(opDelete, ""))
+	got := s.client.Want(t, id, "p:owner", "F", step(opDelete, ""))
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_PRECONDITION || p.GetReason() != "sqlstate.2BP01" {
 		t.Errorf("problem %v, want PRECONDITION sqlstate.2BP01", p)
 	}
@@ -165,7 +165,7 @@ func ownersStay(t *testing.T, s server) {
 		t.Error("the refused role is gone")
 	}
 	s.sql(t, `DROP TABLE owned`)
-	want(t, s.client, id, "p:owner", "C", step(opDelete, ""))
+	s.client.Want(t, id, "p:owner", "C", step(opDelete, ""))
 }
 
 // hard are names that have broken a connector somewhere.
@@ -184,22 +184,22 @@ func hardNames(t *testing.T, s server) {
 		}
 		s.sql(t, "CREATE ROLE "+quote(group))
 		mark := strings.NewReplacer("\n", " ").Replace(name)
-		id := want(t, s.client, "", mark, "CCC", named(name), step(opGrant, "role:"+group), step(opEnable, "")).GetAccountId()
+		id := s.client.Want(t, "", mark, "CCC", named(name), step(opGrant, "role:"+group), step(opEnable, "")).GetAccountId()
 		for how, req := range map[string]*connectorv1.ReadRequest{"id": byID(id), "name": byName(name), "marker": byMarker(mark)} {
-			a := only(t, read(t, s.client, req))
+			a := only(t, s.client.Found(t, req))
 			if a.GetId() != id || a.GetName() != name || a.GetMarker() != mark || a.GetAttributes()["login"] != name ||
 				len(a.GetGrants()) != 1 || a.GetGrants()[0].GetEntitlementId() != "role:"+group {
 				t.Errorf("%q by %s is %v", name, how, a)
 			}
 		}
-		if got := read(t, s.client, byEntitlement("role:"+group)); only(t, got).GetId() != id {
+		if got := s.client.Found(t, byEntitlement("role:"+group)); only(t, got).GetId() != id {
 			t.Errorf("%q is not found as a member of %q", name, group)
 		}
-		setPassword(t, s.client, id, mark, name)
+		s.client.Want(t, id, mark, "C", s.client.Rotation(t, "password", name))
 		if _, err := s.login(t, name, name); err != nil {
 			t.Errorf("%q cannot log in: %v", name, err)
 		}
-		want(t, s.client, id, mark, "CCCCC", set(opUpdate, map[string]string{"login": strings.ToValidUTF8(name[:len(name)-1], "") + "_"}),
+		s.client.Want(t, id, mark, "CCCCC", set(opUpdate, map[string]string{"login": strings.ToValidUTF8(name[:len(name)-1], "") + "_"}),
 			step(opDisable, ""), step(opCut, ""), step(opRevoke, "role:"+group), step(opDelete, ""))
 		s.sql(t, "DROP ROLE "+quote(group))
 	}
@@ -207,17 +207,17 @@ func hardNames(t *testing.T, s server) {
 
 func refusedNames(t *testing.T, s server) {
 	for _, name := range []string{"", "pg_mine", "public", "none", "nul\x00", strings.Repeat("x", 64)} {
-		got := apply(t, s.client, "", "p:refused", named(name))
+		got := s.client.Do(t, "", "p:refused", named(name))
 		p := got.GetResults()[0].GetProblem()
 		if outcomes(got) != "F" || p.GetCode() != connectorv1.Code_CODE_INVALID || !slices.Equal(p.GetFields(), []string{"login"}) {
 			t.Errorf("%q: %v", name, got.GetResults())
 		}
 	}
-	got := apply(t, s.client, "", "two\nlines", named("two_lines"))
+	got := s.client.Do(t, "", "two\nlines", named("two_lines"))
 	if outcomes(got) != "F" {
 		t.Error("a marker of two lines was taken: it would not be found again")
 	}
-	got = apply(t, s.client, "", "p:odd", set(opCreate, map[string]string{"login": "odd", "shoe_size": "44"}))
+	got = s.client.Do(t, "", "p:odd", set(opCreate, map[string]string{"login": "odd", "shoe_size": "44"}))
 	if p := got.GetResults()[0].GetProblem(); !slices.Equal(p.GetFields(), []string{"shoe_size"}) {
 		t.Errorf("an attribute that roles do not have: %v", got.GetResults())
 	}
@@ -226,14 +226,14 @@ func refusedNames(t *testing.T, s server) {
 func renameKeepsID(t *testing.T, s server) {
 	id := account(t, s.client, "maiden")
 	s.sql(t, `ALTER ROLE maiden RENAME TO married`)
-	if a := only(t, read(t, s.client, byID(id))); a.GetName() != "married" || a.GetMarker() != "p:maiden" {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetName() != "married" || a.GetMarker() != "p:maiden" {
 		t.Fatalf("by id: %v", a)
 	}
-	if got := read(t, s.client, byName("maiden")); len(got.GetAccounts()) != 0 {
+	if got := s.client.Found(t, byName("maiden")); len(got.GetAccounts()) != 0 {
 		t.Errorf("the old name still finds %v", got.GetAccounts())
 	}
-	want(t, s.client, id, "p:maiden", "CCC", step(opDisable, ""), step(opEnable, ""), set(opUpdate, map[string]string{"login": "remarried"}))
-	if a := only(t, read(t, s.client, byName("remarried"))); a.GetId() != id {
+	s.client.Want(t, id, "p:maiden", "CCC", step(opDisable, ""), step(opEnable, ""), set(opUpdate, map[string]string{"login": "remarried"}))
+	if a := only(t, s.client.Found(t, byName("remarried"))); a.GetId() != id {
 		t.Errorf("id %s, want %s", a.GetId(), id)
 	}
 }
@@ -241,12 +241,12 @@ func renameKeepsID(t *testing.T, s server) {
 func takenName(t *testing.T, s server) {
 	s.sql(t, `CREATE ROLE taken LOGIN`, `COMMENT ON ROLE taken IS 'the old batch user'`)
 	oid := s.ask(t, `SELECT oid::text FROM pg_roles WHERE rolname = 'taken'`)
-	got := want(t, s.client, "", "p:new", "F-", named("taken"), step(opEnable, ""))
+	got := s.client.Want(t, "", "p:new", "F-", named("taken"), step(opEnable, ""))
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != oid {
 		t.Errorf("problem %v, want ALREADY_EXISTS of %s", p, oid)
 	}
 	id := account(t, s.client, "wants_taken")
-	got = want(t, s.client, id, "p:wants_taken", "F", set(opUpdate, map[string]string{"login": "taken"}))
+	got = s.client.Want(t, id, "p:wants_taken", "F", set(opUpdate, map[string]string{"login": "taken"}))
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != oid {
 		t.Errorf("rename: problem %v, want ALREADY_EXISTS of %s", p, oid)
 	}
@@ -258,30 +258,30 @@ func takenName(t *testing.T, s server) {
 func markedIsFound(t *testing.T, s server) {
 	id := account(t, s.client, "mine")
 	s.sql(t, `ALTER ROLE mine RENAME TO still_mine`)
-	if got := want(t, s.client, "", "p:mine", "U", named("mine")); got.GetAccountId() != id {
+	if got := s.client.Want(t, "", "p:mine", "U", named("mine")); got.GetAccountId() != id {
 		t.Errorf("a second account %s was made beside %s", got.GetAccountId(), id)
 	}
 	s.sql(t, `CREATE ROLE impostor LOGIN`, `COMMENT ON ROLE impostor IS 'not managed by Tenure: p:mine'`)
-	if a := only(t, read(t, s.client, byMarker("p:mine"))); a.GetId() != id {
+	if a := only(t, s.client.Found(t, byMarker("p:mine"))); a.GetId() != id {
 		t.Errorf("%v", a)
 	}
 }
 
 func adoption(t *testing.T, s server) {
 	s.sql(t, `CREATE ROLE veteran LOGIN`, `COMMENT ON ROLE veteran IS 'ask Ruth first'`)
-	a := only(t, read(t, s.client, byName("veteran")))
+	a := only(t, s.client.Found(t, byName("veteran")))
 	if a.GetMarker() != "" || a.GetCorrelationKey() != "veteran" {
 		t.Fatalf("%v", a)
 	}
-	want(t, s.client, a.GetId(), "p:ruth", "CU", set(opUpdate, nil), set(opUpdate, map[string]string{"login": "veteran"}))
-	if b := only(t, read(t, s.client, byMarker("p:ruth"))); b.GetId() != a.GetId() {
+	s.client.Want(t, a.GetId(), "p:ruth", "CU", set(opUpdate, nil), set(opUpdate, map[string]string{"login": "veteran"}))
+	if b := only(t, s.client.Found(t, byMarker("p:ruth"))); b.GetId() != a.GetId() {
 		t.Errorf("the adopted account is not found by its marker: %v", b)
 	}
 	if c := s.ask(t, `SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = 'veteran'`); c != "ask Ruth first\nmanaged by Tenure: p:ruth" {
 		t.Errorf("the comment is now %q", c)
 	}
-	want(t, s.client, a.GetId(), "p:ruth", "CU", step(opDisable, ""), step(opDisable, ""))
-	if b := only(t, read(t, s.client, byName("veteran"))); b.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
+	s.client.Want(t, a.GetId(), "p:ruth", "CU", step(opDisable, ""), step(opDisable, ""))
+	if b := only(t, s.client.Found(t, byName("veteran"))); b.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
 		t.Errorf("a marked role without LOGIN is still an account: %v", b)
 	}
 }
@@ -299,7 +299,7 @@ func protected(t *testing.T, s server) {
 			set(opUpdate, map[string]string{"login": "renamed"}), step(opEnable, ""), step(opDisable, ""), step(opDelete, ""),
 			step(opGrant, "role:protected_group"), step(opRevoke, "role:protected_group"), step(opKill, ""), step(opCut, ""),
 		} {
-			got := apply(t, s.client, id, "p:me", st)
+			got := s.client.Do(t, id, "p:me", st)
 			if p := got.GetResults()[0].GetProblem(); outcomes(got) != "F" || p.GetCode() != connectorv1.Code_CODE_DENIED {
 				t.Errorf("%s of %s: %v, want DENIED", st.GetOp(), name, got.GetResults())
 			}
@@ -347,17 +347,17 @@ func validUntil(t *testing.T, s server) {
 	id := account(t, s.client, "temp")
 	for _, until := range []string{"2026-12-01T00:00:00Z", "2099-02-28T23:59:59.123456Z", "1999-01-01T00:00:00Z"} {
 		st := set(opUpdate, map[string]string{"valid_until": until})
-		got := want(t, s.client, id, "p:temp", "CU", st, st)
+		got := s.client.Want(t, id, "p:temp", "CU", st, st)
 		if read := got.GetObserved().GetAttributes()["valid_until"]; read != until {
 			t.Errorf("written %s, read %s: a difference for ever", until, read)
 		}
 	}
-	got := want(t, s.client, id, "p:temp", "CU", &connectorv1.Step{Op: opUpdate, Clear: []string{"valid_until"}}, &connectorv1.Step{Op: opUpdate, Clear: []string{"valid_until"}})
+	got := s.client.Want(t, id, "p:temp", "CU", &connectorv1.Step{Op: opUpdate, Clear: []string{"valid_until"}}, &connectorv1.Step{Op: opUpdate, Clear: []string{"valid_until"}})
 	if until, ok := got.GetObserved().GetAttributes()["valid_until"]; ok {
 		t.Errorf("cleared, and still %s", until)
 	}
 	for _, until := range []string{"2026-12-01", "2026-12-01T00:00:00+01:00", "infinity", "tomorrow", "2026-12-01T00:00:00.0Z", "2026-12-01T00:00:00.1234567Z"} {
-		got := want(t, s.client, id, "p:temp", "F", set(opUpdate, map[string]string{"valid_until": until}))
+		got := s.client.Want(t, id, "p:temp", "F", set(opUpdate, map[string]string{"valid_until": until}))
 		if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_INVALID || !slices.Equal(p.GetFields(), []string{"valid_until"}) {
 			t.Errorf("%s: %v", until, p)
 		}
@@ -367,12 +367,12 @@ func validUntil(t *testing.T, s server) {
 func connectionLimit(t *testing.T, s server) {
 	id := account(t, s.client, "limited")
 	s.sql(t, `ALTER ROLE limited NOLOGIN CONNECTION LIMIT 5`)
-	want(t, s.client, id, "p:limited", "C", step(opEnable, ""))
+	s.client.Want(t, id, "p:limited", "C", step(opEnable, ""))
 	if got := s.ask(t, `SELECT rolconnlimit::text FROM pg_roles WHERE rolname = 'limited'`); got != "5" {
 		t.Errorf("limit %s, want 5", got)
 	}
 	s.sql(t, `ALTER ROLE limited CONNECTION LIMIT 0`)
-	if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED {
 		t.Error("a role that may hold no connection counts as enabled")
 	}
 }
@@ -396,7 +396,7 @@ func lockedOut(t *testing.T, s server) {
 	if _, err := conn.Exec(t.Context(), `COMMIT`); err != nil {
 		t.Fatal(err)
 	}
-	if a := only(t, read(t, s.client, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+	if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
 		t.Error("a step that was reported as not done took effect later")
 	}
 }

@@ -1,16 +1,12 @@
 package scim_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/connectors/scim"
@@ -31,22 +27,19 @@ const (
 	department = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department"
 )
 
-func open(t *testing.T, cfg scim.Config) connectorv1.ConnectorClient {
+// How the connector is spoken to.
+var (
+	step, set, outcomes, only                    = connectortest.Step, connectortest.Set, connectortest.Outcomes, connectortest.Only
+	byID, byName, byMarker, byKey, byEntitlement = connectortest.ByID, connectortest.ByName, connectortest.ByMarker, connectortest.ByKey, connectortest.ByEntitlement
+)
+
+func open(t *testing.T, cfg scim.Config) connectortest.Client {
 	t.Helper()
 	application, err := scim.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, stop, err := connector.InProcess(application.Connector())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(stop(), application.Close()); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return client
+	return connectortest.Start(t, application.Connector(), application.Close)
 }
 
 func tokenFile(t *testing.T, token string) string {
@@ -59,7 +52,7 @@ func tokenFile(t *testing.T, token string) string {
 }
 
 // odd starts an application with quirks and a connector to it.
-func odd(t *testing.T, q scimtest.Quirks, cfg scim.Config) (*scimtest.Odd, connectorv1.ConnectorClient) {
+func odd(t *testing.T, q scimtest.Quirks, cfg scim.Config) (*scimtest.Odd, connectortest.Client) {
 	t.Helper()
 	o := scimtest.StartOdd(t, q)
 	o.AddGroup("staff")
@@ -68,57 +61,8 @@ func odd(t *testing.T, q scimtest.Quirks, cfg scim.Config) (*scimtest.Odd, conne
 	return o, open(t, cfg)
 }
 
-func step(op eventv1.Op, target string) *connectorv1.Step {
-	return &connectorv1.Step{Op: op, Target: target}
-}
-
-func set(op eventv1.Op, attributes map[string]string, empty ...string) *connectorv1.Step {
-	return &connectorv1.Step{Op: op, Attributes: attributes, Clear: empty}
-}
-
 func named(name string) *connectorv1.Step {
 	return set(opCreate, map[string]string{"userName": name})
-}
-
-// apply carries out steps for an account, that of marker p:<name> for none.
-func apply(t *testing.T, client connectorv1.ConnectorClient, id, marker string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	t.Helper()
-	return applyVersion(t, client, id, marker, "", steps...)
-}
-
-func applyVersion(t *testing.T, client connectorv1.ConnectorClient, id, marker, version string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	t.Helper()
-	for i, s := range steps {
-		s.Index = uint32(i)
-	}
-	got, err := client.Apply(t.Context(), &connectorv1.ApplyRequest{
-		AccountId: id, Marker: marker, IfVersion: version, Steps: steps, NotAfter: timestamppb.New(time.Now().Add(20 * time.Second)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
-// want applies steps and compares the outcomes: C for changed, U for unchanged, F for failed, ? for unknown, N for not attempted.
-func want(t *testing.T, client connectorv1.ConnectorClient, id, marker, outcomes string, steps ...*connectorv1.Step) *connectorv1.ApplyResponse {
-	t.Helper()
-	got := apply(t, client, id, marker, steps...)
-	if letters := outcomesOf(got); letters != outcomes {
-		t.Fatalf("%v came to %s, want %s: %v", steps, letters, outcomes, got.GetResults())
-	}
-	return got
-}
-
-func outcomesOf(got *connectorv1.ApplyResponse) string {
-	var letters strings.Builder
-	for _, r := range got.GetResults() {
-		letters.WriteString(map[connectorv1.Outcome]string{
-			connectorv1.Outcome_OUTCOME_CHANGED: "C", connectorv1.Outcome_OUTCOME_UNCHANGED: "U", connectorv1.Outcome_OUTCOME_FAILED: "F",
-			connectorv1.Outcome_OUTCOME_UNKNOWN: "?", connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED: "N",
-		}[r.GetOutcome()])
-	}
-	return letters.String()
 }
 
 // wantProblem wants the last step to fail with a code, and a reason that begins like this.
@@ -132,26 +76,17 @@ func wantProblem(t *testing.T, got *connectorv1.ApplyResponse, code connectorv1.
 }
 
 // account makes one that is enabled and marked p:<name>.
-func account(t *testing.T, client connectorv1.ConnectorClient, name string) string {
+func account(t *testing.T, client connectortest.Client, name string) string {
 	t.Helper()
-	got := apply(t, client, "", "p:"+name, named(name), step(opEnable, ""))
-	if letters := outcomesOf(got); letters != "CC" && letters != "CU" {
+	got := client.Do(t, "", "p:"+name, named(name), step(opEnable, ""))
+	if letters := outcomes(got); letters != "CC" && letters != "CU" {
 		t.Fatalf("%s: %v", name, got.GetResults())
 	}
 	return got.GetAccountId()
 }
 
-func read(t *testing.T, client connectorv1.ConnectorClient, req *connectorv1.ReadRequest) *connectorv1.ReadResponse {
-	t.Helper()
-	got, err := client.Read(t.Context(), req)
-	if err != nil || got.GetProblem() != nil {
-		t.Fatalf("%v: %v, %v", req, got, err)
-	}
-	return got
-}
-
 // unreadable wants a read to fail.
-func unreadable(t *testing.T, client connectorv1.ConnectorClient, req *connectorv1.ReadRequest) *connectorv1.Problem {
+func unreadable(t *testing.T, client connectortest.Client, req *connectorv1.ReadRequest) *connectorv1.Problem {
 	t.Helper()
 	got, err := client.Read(t.Context(), req)
 	if err != nil || got.GetProblem() == nil {
@@ -161,7 +96,7 @@ func unreadable(t *testing.T, client connectorv1.ConnectorClient, req *connector
 }
 
 // check returns what Check says is wrong, as codes and reasons.
-func check(t *testing.T, client connectorv1.ConnectorClient) (all []string, identity string) {
+func check(t *testing.T, client connectortest.Client) (all []string, identity string) {
 	t.Helper()
 	got, err := client.Check(t.Context(), &connectorv1.CheckRequest{})
 	if err != nil {
@@ -176,34 +111,10 @@ func check(t *testing.T, client connectorv1.ConnectorClient) (all []string, iden
 	return all, got.GetTargetIdentity()
 }
 
-func byID(id string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_AccountId{AccountId: id}}
-}
-
-func byName(name string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Name{Name: name}}
-}
-
-func byMarker(marker string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_Marker{Marker: marker}}
-}
-
-func byKey(key string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_CorrelationKey{CorrelationKey: key}}
-}
-
-func byEntitlement(id string) *connectorv1.ReadRequest {
-	return &connectorv1.ReadRequest{By: &connectorv1.ReadRequest_EntitlementId{EntitlementId: id}}
-}
-
 // one reads the one account by id.
-func one(t *testing.T, client connectorv1.ConnectorClient, id string) *connectorv1.Account {
+func one(t *testing.T, client connectortest.Client, id string) *connectorv1.Account {
 	t.Helper()
-	got := read(t, client, byID(id)).GetAccounts()
-	if len(got) != 1 {
-		t.Fatalf("%d accounts have the id %s", len(got), id)
-	}
-	return got[0]
+	return only(t, client.Found(t, byID(id)))
 }
 
 func grants(a *connectorv1.Account) string {
@@ -222,18 +133,11 @@ type listed struct {
 	end          *connectorv1.End
 }
 
-func list(t *testing.T, client connectorv1.ConnectorClient) listed {
+func list(t *testing.T, client connectortest.Client) listed {
 	t.Helper()
-	stream, err := client.List(t.Context(), &connectorv1.ListRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := listed{accounts: map[string]*connectorv1.Account{}, members: map[string]int{}}
-	for l.end == nil {
-		item, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
+	items, end := client.Listing(t)
+	l := listed{accounts: map[string]*connectorv1.Account{}, members: map[string]int{}, end: end}
+	for _, item := range items {
 		switch {
 		case item.GetAccount() != nil:
 			if l.accounts[item.GetAccount().GetId()] != nil {
@@ -245,7 +149,6 @@ func list(t *testing.T, client connectorv1.ConnectorClient) listed {
 		case item.GetMembership() != nil:
 			l.members[item.GetMembership().GetAccountId()+" "+item.GetMembership().GetEntitlementId()]++
 		}
-		l.end = item.GetEnd()
 	}
 	return l
 }

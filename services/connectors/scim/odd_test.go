@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/connectors/scim"
 	"github.com/tenurehq/tenure/services/connectors/scim/scimtest"
@@ -60,7 +61,7 @@ func TestEveryDialectCanDoEverything(t *testing.T) {
 	}
 }
 
-func everything(t *testing.T, o *scimtest.Odd, client connectorv1.ConnectorClient) {
+func everything(t *testing.T, o *scimtest.Odd, client connectortest.Client) {
 	t.Helper()
 	joiner := func() []*connectorv1.Step {
 		return []*connectorv1.Step{
@@ -68,11 +69,11 @@ func everything(t *testing.T, o *scimtest.Odd, client connectorv1.ConnectorClien
 			step(opGrant, "group:staff"), step(opEnable, ""),
 		}
 	}
-	first := apply(t, client, "", "p:ann", joiner()...)
-	if letters := outcomesOf(first); letters != "CCC" && letters != "CCU" {
+	first := client.Do(t, "", "p:ann", joiner()...)
+	if letters := outcomes(first); letters != "CCC" && letters != "CCU" {
 		t.Fatalf("a joiner: %v", first.GetResults())
 	}
-	if again := outcomesOf(apply(t, client, "", "p:ann", joiner()...)); again != "UUU" {
+	if again := outcomes(client.Do(t, "", "p:ann", joiner()...)); again != "UUU" {
 		t.Fatalf("a joiner for the second time: %s", again)
 	}
 	id := first.GetAccountId()
@@ -80,8 +81,8 @@ func everything(t *testing.T, o *scimtest.Odd, client connectorv1.ConnectorClien
 		set(opUpdate, map[string]string{workEmail: "ann@lee.example", department: "d006", "title": "Lead"}, "name.givenName"),
 		step(opGrant, "group:ops"), step(opRevoke, "group:staff"), set(opUpdate, map[string]string{"userName": "ann.lee"}),
 	}
-	want(t, client, id, "p:ann", "CCCC", mover...)
-	a := want(t, client, id, "p:ann", "UUUU", mover...).GetObserved()
+	client.Want(t, id, "p:ann", "CCCC", mover...)
+	a := client.Want(t, id, "p:ann", "UUUU", mover...).GetObserved()
 	if a.GetName() != "ann.lee" || a.GetAttributes()[workEmail] != "ann@lee.example" || a.GetAttributes()[department] != "d006" ||
 		a.GetAttributes()["title"] != "Lead" || a.GetAttributes()["name.givenName"] != "" || a.GetAttributes()["name.familyName"] != "Lee" ||
 		grants(a) != "group:ops" || !a.GetGrantsComplete() || a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
@@ -94,10 +95,10 @@ func everything(t *testing.T, o *scimtest.Odd, client connectorv1.ConnectorClien
 		t.Errorf("ops has %v, want the account once", got)
 	}
 	other := account(t, client, "bob")
-	want(t, client, other, "p:bob", "C", step(opGrant, "group:ops"))
+	client.Want(t, other, "p:bob", "C", step(opGrant, "group:ops"))
 	leaver := []*connectorv1.Step{step(opDisable, ""), step(opRevoke, "group:ops")}
-	want(t, client, id, "p:ann", "CC", leaver...)
-	a = want(t, client, id, "p:ann", "UU", leaver...).GetObserved()
+	client.Want(t, id, "p:ann", "CC", leaver...)
+	a = client.Want(t, id, "p:ann", "UU", leaver...).GetObserved()
 	if a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || grants(a) != "" {
 		t.Errorf("a leaver has %v", a)
 	}
@@ -129,12 +130,12 @@ func TestARefusedPOSTIsLookedInto(t *testing.T) {
 			t.Parallel()
 			o, client := odd(t, quirks, scim.Config{})
 			theirs := o.AddUser(map[string]any{"userName": "Ann"})
-			p := wantProblem(t, want(t, client, "", "p:ann", "F", named("ann")), connectorv1.Code_CODE_ALREADY_EXISTS, "")
+			p := wantProblem(t, client.Want(t, "", "p:ann", "F", named("ann")), connectorv1.Code_CODE_ALREADY_EXISTS, "")
 			if p.GetExistingAccountId() != theirs {
 				t.Errorf("%v, want the id %s", p, theirs)
 			}
 			mine := o.AddUser(map[string]any{"userName": "bob", "externalId": "p:bob"})
-			if got := want(t, client, "", "p:bob", "U", named("bob")); got.GetAccountId() != mine {
+			if got := client.Want(t, "", "p:bob", "U", named("bob")); got.GetAccountId() != mine {
 				t.Errorf("%v, want the id %s", got, mine)
 			}
 			if o.Users() != 2 {
@@ -154,26 +155,26 @@ func TestALostReplyToAPOSTMakesNoDuplicate(t *testing.T) {
 			t.Parallel()
 			o, client := odd(t, scimtest.Quirks{}, scim.Config{})
 			trouble(o)
-			got := want(t, client, "", "p:ann", "CCC", named("ann"), step(opGrant, "group:staff"), step(opEnable, ""))
-			if again := want(t, client, "", "p:ann", "U", named("ann")); again.GetAccountId() != got.GetAccountId() || o.Users() != 1 {
+			got := client.Want(t, "", "p:ann", "CCC", named("ann"), step(opGrant, "group:staff"), step(opEnable, ""))
+			if again := client.Want(t, "", "p:ann", "U", named("ann")); again.GetAccountId() != got.GetAccountId() || o.Users() != 1 {
 				t.Errorf("there are %d users, %s and %s", o.Users(), got.GetAccountId(), again.GetAccountId())
 			}
 			for _, op := range []*connectorv1.Step{step(opDisable, ""), step(opRevoke, "group:staff"), set(opUpdate, map[string]string{"title": "x"})} {
 				trouble(o)
-				wantProblem(t, want(t, client, got.GetAccountId(), "p:ann", "?", op), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "")
-				want(t, client, got.GetAccountId(), "p:ann", "U", op)
+				wantProblem(t, client.Want(t, got.GetAccountId(), "p:ann", "?", op), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "")
+				client.Want(t, got.GetAccountId(), "p:ann", "U", op)
 			}
 			trouble(o)
-			wantProblem(t, want(t, client, got.GetAccountId(), "p:ann", "?", step(opDelete, "")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "")
-			want(t, client, got.GetAccountId(), "p:ann", "U", step(opDelete, ""))
+			wantProblem(t, client.Want(t, got.GetAccountId(), "p:ann", "?", step(opDelete, "")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "")
+			client.Want(t, got.GetAccountId(), "p:ann", "U", step(opDelete, ""))
 		})
 	}
 	t.Run("not done, and answered 500", func(t *testing.T) {
 		t.Parallel()
 		o, client := odd(t, scimtest.Quirks{}, scim.Config{})
 		o.Refuse(1)
-		wantProblem(t, want(t, client, "", "p:ann", "?", named("ann")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "http.500")
-		want(t, client, "", "p:ann", "C", named("ann"))
+		wantProblem(t, client.Want(t, "", "p:ann", "?", named("ann")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "http.500")
+		client.Want(t, "", "p:ann", "C", named("ann"))
 	})
 }
 
@@ -182,15 +183,15 @@ func TestAStaleSearchMakesNoDuplicate(t *testing.T) {
 	t.Parallel()
 	o, client := odd(t, scimtest.Quirks{ForgetsSearches: 2}, scim.Config{})
 	o.LoseReplies(1)
-	wantProblem(t, want(t, client, "", "p:ann", "?", named("ann")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "scim.connection")
-	got := want(t, client, "", "p:ann", "U", named("ann"))
+	wantProblem(t, client.Want(t, "", "p:ann", "?", named("ann")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "scim.connection")
+	got := client.Want(t, "", "p:ann", "U", named("ann"))
 	if o.Users() != 1 || got.GetAccountId() == "" {
 		t.Errorf("there are %d users", o.Users())
 	}
 	stale, client := odd(t, scimtest.Quirks{ForgetsSearches: 4, EmptyAnswers: true}, scim.Config{})
-	wantProblem(t, want(t, client, "", "p:bob", "?", named("bob")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "scim.no_id")
-	wantProblem(t, want(t, client, "", "p:bob", "F", named("bob")), connectorv1.Code_CODE_ALREADY_EXISTS, "scim.uniqueness")
-	want(t, client, "", "p:bob", "U", named("bob"))
+	wantProblem(t, client.Want(t, "", "p:bob", "?", named("bob")), connectorv1.Code_CODE_OUTCOME_UNKNOWN, "scim.no_id")
+	wantProblem(t, client.Want(t, "", "p:bob", "F", named("bob")), connectorv1.Code_CODE_ALREADY_EXISTS, "scim.uniqueness")
+	client.Want(t, "", "p:bob", "U", named("bob"))
 	if stale.Users() != 1 {
 		t.Errorf("there are %d users", stale.Users())
 	}
@@ -205,7 +206,7 @@ func TestAnIgnoredFilterIsNoAnswer(t *testing.T) {
 			t.Errorf("%v: %v", req, p)
 		}
 	}
-	wantProblem(t, want(t, client, "", "p:bob", "F", named("bob")), connectorv1.Code_CODE_PRECONDITION, "scim.filter_ignored")
+	wantProblem(t, client.Want(t, "", "p:bob", "F", named("bob")), connectorv1.Code_CODE_PRECONDITION, "scim.filter_ignored")
 	if o.Users() != 1 {
 		t.Errorf("somebody was made")
 	}
@@ -224,15 +225,15 @@ func TestSeveralThatFitAreForSomebodyElseToJudge(t *testing.T) {
 	o.AddUser(map[string]any{"userName": "ann", "externalId": "p:1"})
 	o.AddUser(map[string]any{"userName": "Ann", "externalId": "p:1"})
 	o.AddGroup("staff")
-	if got := read(t, client, byName("ann")).GetAccounts(); len(got) != 2 {
+	if got := client.Found(t, byName("ann")).GetAccounts(); len(got) != 2 {
 		t.Errorf("%v, want both", got)
 	}
-	if got := read(t, client, byMarker("p:1")).GetAccounts(); len(got) != 2 {
+	if got := client.Found(t, byMarker("p:1")).GetAccounts(); len(got) != 2 {
 		t.Errorf("%v, want both", got)
 	}
-	wantProblem(t, want(t, client, "", "p:1", "F", named("ann")), connectorv1.Code_CODE_PRECONDITION, "scim.ambiguous")
+	wantProblem(t, client.Want(t, "", "p:1", "F", named("ann")), connectorv1.Code_CODE_PRECONDITION, "scim.ambiguous")
 	id := account(t, client, "bob")
-	wantProblem(t, want(t, client, id, "p:bob", "F", step(opGrant, "group:staff")), connectorv1.Code_CODE_PRECONDITION, "scim.ambiguous")
+	wantProblem(t, client.Want(t, id, "p:bob", "F", step(opGrant, "group:staff")), connectorv1.Code_CODE_PRECONDITION, "scim.ambiguous")
 	if got := o.Members("staff"); len(got) > 0 {
 		t.Errorf("one of two groups was chosen: %v", got)
 	}
@@ -243,31 +244,31 @@ func TestWhoIsGoneWhileDisabledIsDisabled(t *testing.T) {
 	t.Parallel()
 	o, client := odd(t, scimtest.Quirks{HidesDisabled: true, DeleteDisables: true, ShowsGroups: true, NoSearchBy: "members.value"}, scim.Config{Dialect: "atlassian"})
 	id := account(t, client, "ann")
-	want(t, client, id, "p:ann", "C", step(opGrant, "group:staff"))
+	client.Want(t, id, "p:ann", "C", step(opGrant, "group:staff"))
 	leaver := []*connectorv1.Step{step(opDisable, ""), step(opRevoke, "group:staff")}
-	a := want(t, client, id, "p:ann", "CC", leaver...).GetObserved()
+	a := client.Want(t, id, "p:ann", "CC", leaver...).GetObserved()
 	if a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || a.GetGrantsComplete() || a.GetName() != "" {
 		t.Errorf("of one who cannot be seen it says %v", a)
 	}
-	want(t, client, id, "p:ann", "UU", leaver...)
+	client.Want(t, id, "p:ann", "UU", leaver...)
 	if got := o.Members("staff"); len(got) > 0 {
 		t.Errorf("staff still has %v", got)
 	}
-	wantProblem(t, want(t, client, id, "p:ann", "F", set(opUpdate, map[string]string{"title": "x"})), connectorv1.Code_CODE_NOT_FOUND, connector.ReasonNoAccount)
-	a = want(t, client, id, "p:ann", "C", step(opEnable, "")).GetObserved()
+	wantProblem(t, client.Want(t, id, "p:ann", "F", set(opUpdate, map[string]string{"title": "x"})), connectorv1.Code_CODE_NOT_FOUND, connector.ReasonNoAccount)
+	a = client.Want(t, id, "p:ann", "C", step(opEnable, "")).GetObserved()
 	if a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED || a.GetName() != "ann" {
 		t.Errorf("enabled again, there is %v", a)
 	}
-	want(t, client, id, "p:ann", "U", step(opEnable, ""))
-	wantProblem(t, want(t, client, id, "p:ann", "F", step(opDelete, "")), connectorv1.Code_CODE_UNSUPPORTED, "tenure.unsupported")
-	wantProblem(t, want(t, client, "u99", "p:no", "F", step(opEnable, "")), connectorv1.Code_CODE_NOT_FOUND, connector.ReasonNoAccount)
+	client.Want(t, id, "p:ann", "U", step(opEnable, ""))
+	wantProblem(t, client.Want(t, id, "p:ann", "F", step(opDelete, "")), connectorv1.Code_CODE_UNSUPPORTED, "tenure.unsupported")
+	wantProblem(t, client.Want(t, "u99", "p:no", "F", step(opEnable, "")), connectorv1.Code_CODE_NOT_FOUND, connector.ReasonNoAccount)
 }
 
 func TestWhereDELETEDoesNotDeleteItIsNotOffered(t *testing.T) {
 	t.Parallel()
 	o, client := odd(t, scimtest.Quirks{DeleteDisables: true, ShowsGroups: true}, scim.Config{Dialect: "slack"})
 	id := account(t, client, "ann")
-	wantProblem(t, want(t, client, id, "p:ann", "F", step(opDelete, "")), connectorv1.Code_CODE_UNSUPPORTED, "tenure.unsupported")
+	wantProblem(t, client.Want(t, id, "p:ann", "F", step(opDelete, "")), connectorv1.Code_CODE_UNSUPPORTED, "tenure.unsupported")
 	if o.User(id)["active"] != true {
 		t.Error("it was sent all the same")
 	}
@@ -279,11 +280,11 @@ func TestWhatChangedMeanwhileIsAConflict(t *testing.T) {
 		_, client := odd(t, scimtest.Quirks{Versions: true}, scim.Config{Profile: scim.Profile{Patch: how}})
 		id := account(t, client, "ann")
 		before := one(t, client, id).GetVersion()
-		want(t, client, id, "p:ann", "C", set(opUpdate, map[string]string{"title": "x"}))
-		got := applyVersion(t, client, id, "p:ann", before, step(opDisable, ""))
+		client.Want(t, id, "p:ann", "C", set(opUpdate, map[string]string{"title": "x"}))
+		got := client.DoAt(t, id, "p:ann", before, step(opDisable, ""))
 		wantProblem(t, got, connectorv1.Code_CODE_CONFLICT, "scim.version")
-		got = applyVersion(t, client, id, "p:ann", one(t, client, id).GetVersion(), step(opDisable, ""))
-		if outcomesOf(got) != "C" {
+		got = client.DoAt(t, id, "p:ann", one(t, client, id).GetVersion(), step(opDisable, ""))
+		if outcomes(got) != "C" {
 			t.Errorf("with the right version: %v", got.GetResults())
 		}
 	}
@@ -336,7 +337,7 @@ func TestThrottlingIsSaid(t *testing.T) {
 		o, client := odd(t, scimtest.Quirks{RetryAfter: text}, scim.Config{})
 		id := account(t, client, "ann")
 		o.Throttle(3) // the step, its read-back and the read
-		p := wantProblem(t, want(t, client, id, "p:ann", "F", step(opDisable, "")), connectorv1.Code_CODE_RATE_LIMITED, "http.429")
+		p := wantProblem(t, client.Want(t, id, "p:ann", "F", step(opDisable, "")), connectorv1.Code_CODE_RATE_LIMITED, "http.429")
 		if after := p.GetRetryAfter().AsDuration(); after < c.least || after > c.most {
 			t.Errorf("Retry-After %q is read as %v", text, after)
 		}
@@ -369,8 +370,8 @@ func TestWhatIsNoSCIMServiceIsSaid(t *testing.T) {
 				t.Errorf("%s: %v reads as %v", c.want, req, p)
 			}
 		}
-		got := apply(t, client, "", "p:ann", named("ann"))
-		if outcomesOf(got) != "F" {
+		got := client.Do(t, "", "p:ann", named("ann"))
+		if outcomes(got) != "F" {
 			t.Errorf("%s: %v", c.want, got.GetResults())
 		}
 	}
@@ -383,9 +384,9 @@ func TestWhatIsNoSCIMServiceIsSaid(t *testing.T) {
 		t.Errorf("a redirect was followed to another host, with %q", <-elsewhere)
 	}
 	_, client := odd(t, scimtest.Quirks{ContentType: "application/json"}, scim.Config{})
-	wantProblem(t, want(t, client, "", "p:ann", "F", named("ann")), connectorv1.Code_CODE_PRECONDITION, "http.415")
+	wantProblem(t, client.Want(t, "", "p:ann", "F", named("ann")), connectorv1.Code_CODE_PRECONDITION, "http.415")
 	_, client = odd(t, scimtest.Quirks{Patch: "none"}, scim.Config{})
-	got := want(t, client, "", "p:ann", "CF", named("ann"), step(opEnable, ""))
+	got := client.Want(t, "", "p:ann", "CF", named("ann"), step(opEnable, ""))
 	if p := wantProblem(t, got, connectorv1.Code_CODE_UNSUPPORTED, "http.501"); !strings.Contains(p.GetMessage(), "patch: none") {
 		t.Errorf("%v does not say what helps", p)
 	}
@@ -395,7 +396,7 @@ func TestNoMessageShowsTheToken(t *testing.T) {
 	t.Parallel()
 	o, client := odd(t, scimtest.Quirks{Patch: "pathless"}, scim.Config{}) // it quotes the token in what it refuses
 	id := o.AddUser(map[string]any{"userName": "ann"})
-	p := wantProblem(t, want(t, client, id, "p:ann", "F", step(opDisable, "")), connectorv1.Code_CODE_INVALID, "scim.invalidPath")
+	p := wantProblem(t, client.Want(t, id, "p:ann", "F", step(opDisable, "")), connectorv1.Code_CODE_INVALID, "scim.invalidPath")
 	if strings.Contains(p.String(), o.Token()) || !strings.Contains(p.GetMessage(), "[REDACTED]") {
 		t.Errorf("%v", p)
 	}
@@ -406,7 +407,7 @@ func TestOnlyWhatChangesIsSent(t *testing.T) {
 	o, client := odd(t, scimtest.Quirks{KeepsTwice: true}, scim.Config{})
 	id := account(t, client, "ann")
 	for range 3 {
-		apply(t, client, id, "p:ann", set(opUpdate, map[string]string{"title": "x"}), step(opGrant, "group:staff"), step(opEnable, ""))
+		client.Do(t, id, "p:ann", set(opUpdate, map[string]string{"title": "x"}), step(opGrant, "group:staff"), step(opEnable, ""))
 	}
 	sent := o.Requests()
 	if len(sent) != 4 || !strings.HasPrefix(sent[0], "POST /Users ") || !strings.Contains(sent[2], `"path":"title"`) ||

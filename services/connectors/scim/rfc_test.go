@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/connectors/scim"
 )
@@ -56,7 +57,7 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(answer) // who does not read it has gone
 }
 
-func replayed(t *testing.T, answers map[string][]byte, status map[string]int, cfg scim.Config) (*replay, connectorv1.ConnectorClient) {
+func replayed(t *testing.T, answers map[string][]byte, status map[string]int, cfg scim.Config) (*replay, connectortest.Client) {
 	t.Helper()
 	r := &replay{answers: answers, status: status, sent: map[string]string{}}
 	server := httptest.NewServer(r)
@@ -122,7 +123,7 @@ func TestRequestsAreTheRFCsOwn(t *testing.T) {
 		"GET /Groups/" + groupID: sample(t, "rfc7643-8.4-group"),
 	}, map[string]int{"POST /Users": http.StatusCreated, "PATCH /Groups/" + groupID: http.StatusNoContent}, scim.Config{})
 	attributes := map[string]string{"userName": "bjensen", "name.formatted": "Ms. Barbara J Jensen III", "name.familyName": "Jensen", "name.givenName": "Barbara"}
-	got := want(t, client, "", "bjensen", "CUC", set(opCreate, attributes), step(opGrant, "group:Tour Guides"), step(opRevoke, "group:Tour Guides"))
+	got := client.Want(t, "", "bjensen", "CUC", set(opCreate, attributes), step(opGrant, "group:Tour Guides"), step(opRevoke, "group:Tour Guides"))
 	if got.GetAccountId() != babs {
 		t.Errorf("%v", got)
 	}
@@ -145,7 +146,7 @@ func TestTheRFCsOwnErrorIsUnderstood(t *testing.T) {
 		"GET /Users/" + babs:   sample(t, "rfc7644-3.3-user-post_response"),
 		"PATCH /Users/" + babs: sample(t, "rfc7644-3.12-error-bad_request"),
 	}, map[string]int{"PATCH /Users/" + babs: http.StatusBadRequest}, scim.Config{})
-	got := want(t, client, babs, "bjensen", "F", step(opDisable, ""))
+	got := client.Want(t, babs, "bjensen", "F", step(opDisable, ""))
 	if p := wantProblem(t, got, connectorv1.Code_CODE_INVALID, "scim.mutability"); !strings.Contains(p.GetMessage(), "Attribute 'id' is readOnly") {
 		t.Errorf("%v", p)
 	}

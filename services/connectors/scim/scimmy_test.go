@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/connectors/scim"
 	"github.com/tenurehq/tenure/services/connectors/scim/scimtest"
@@ -21,7 +22,7 @@ import (
 // server is a real application of somebody else's, seen by itself and through the connector.
 type server struct {
 	*scimtest.Server
-	client connectorv1.ConnectorClient
+	client connectortest.Client
 }
 
 // TestAgainstARealServer holds every test that needs one; they share it, and keep to names of their own.
@@ -59,8 +60,8 @@ func eachStepTwice(t *testing.T, s server) {
 		set(opUpdate, map[string]string{"userName": "twice", "title": "Engineer", workEmail: "twice@acme.example", department: "d005"}),
 		step(opGrant, "group:twice"), step(opEnable, ""),
 	}
-	first := want(t, s.client, "", "p:twice", "CCCC", joiner...)
-	again := want(t, s.client, "", "p:twice", "UUUU", joiner...)
+	first := s.client.Want(t, "", "p:twice", "CCCC", joiner...)
+	again := s.client.Want(t, "", "p:twice", "UUUU", joiner...)
 	if first.GetAccountId() != again.GetAccountId() || first.GetAccountId() == "" {
 		t.Fatalf("ids %q and %q", first.GetAccountId(), again.GetAccountId())
 	}
@@ -73,13 +74,13 @@ func eachStepTwice(t *testing.T, s server) {
 		t.Errorf("after a joiner's plan there is %v", o)
 	}
 	leaver := []*connectorv1.Step{step(opDisable, ""), step(opRevoke, "group:twice")}
-	o = want(t, s.client, id, "p:twice", "CC", leaver...).GetObserved()
+	o = s.client.Want(t, id, "p:twice", "CC", leaver...).GetObserved()
 	if o.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_DISABLED || grants(o) != "" || !o.GetGrantsComplete() {
 		t.Errorf("after a leaver's plan there is still %v", o)
 	}
-	want(t, s.client, id, "p:twice", "UU", leaver...)
-	want(t, s.client, id, "p:twice", "C", step(opDelete, ""))
-	if gone := want(t, s.client, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
+	s.client.Want(t, id, "p:twice", "UU", leaver...)
+	s.client.Want(t, id, "p:twice", "C", step(opDelete, ""))
+	if gone := s.client.Want(t, id, "p:twice", "U", step(opDelete, "")); gone.GetObserved() != nil {
 		t.Errorf("a user who was deleted was read back: %v", gone.GetObserved())
 	}
 	var ops []string
@@ -101,18 +102,18 @@ func hardNames(t *testing.T, s server) {
 	} {
 		marker := fmt.Sprintf("p:hard%d", i)
 		s.AddGroup(t, "hard "+name)
-		first := want(t, s.client, "", marker, "CCC", named(name), step(opGrant, "group:hard"), step(opEnable, ""))
+		first := s.client.Want(t, "", marker, "CCC", named(name), step(opGrant, "group:hard"), step(opEnable, ""))
 		if !strings.ContainsAny(name, `"\`) {
-			want(t, s.client, first.GetAccountId(), marker, "CU", step(opGrant, "group:hard "+name), step(opGrant, "group:hard "+name))
-			if got := read(t, s.client, byName(name)).GetAccounts(); len(got) != 1 || got[0].GetId() != first.GetAccountId() {
+			s.client.Want(t, first.GetAccountId(), marker, "CU", step(opGrant, "group:hard "+name), step(opGrant, "group:hard "+name))
+			if got := s.client.Found(t, byName(name)).GetAccounts(); len(got) != 1 || got[0].GetId() != first.GetAccountId() {
 				t.Errorf("by the name %q there is %v", name, got)
 			}
 		}
-		again := want(t, s.client, "", marker, "U", named(name))
+		again := s.client.Want(t, "", marker, "U", named(name))
 		if again.GetAccountId() != first.GetAccountId() || again.GetObserved().GetName() != name {
 			t.Errorf("%q became %v", name, again)
 		}
-		if other := apply(t, s.client, "", "p:other", named(name)); outcomesOf(other) != "F" {
+		if other := s.client.Do(t, "", "p:other", named(name)); outcomes(other) != "F" {
 			t.Errorf("%q was made twice: %v", name, other)
 		}
 	}
@@ -125,9 +126,9 @@ func updates(t *testing.T, s server) {
 		`phoneNumbers[type eq "mobile"].value`: "+48 1", department: "d005",
 		"urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:employeeNumber": "10001",
 	}
-	want(t, s.client, id, "p:updated", "C", set(opUpdate, all))
-	want(t, s.client, id, "p:updated", "U", set(opUpdate, all))
-	o := want(t, s.client, id, "p:updated", "C", set(opUpdate, map[string]string{workEmail: "a.zak@acme.example", department: "d006"}, "title", "name.givenName")).GetObserved()
+	s.client.Want(t, id, "p:updated", "C", set(opUpdate, all))
+	s.client.Want(t, id, "p:updated", "U", set(opUpdate, all))
+	o := s.client.Want(t, id, "p:updated", "C", set(opUpdate, map[string]string{workEmail: "a.zak@acme.example", department: "d006"}, "title", "name.givenName")).GetObserved()
 	all[workEmail], all[department], all["userName"] = "a.zak@acme.example", "d006", "updated"
 	all["emails[primary eq true].value"] = all[workEmail]
 	delete(all, "title")
@@ -135,30 +136,30 @@ func updates(t *testing.T, s server) {
 	if diff := cmp.Diff(all, o.GetAttributes()); diff != "" {
 		t.Errorf("the attributes differ (-want +got):\n%s", diff)
 	}
-	want(t, s.client, id, "p:updated", "CU", set(opUpdate, nil, workEmail), set(opUpdate, nil, workEmail))
-	got := want(t, s.client, id, "p:updated", "F", set(opUpdate, map[string]string{"shoeSize": "42"}))
+	s.client.Want(t, id, "p:updated", "CU", set(opUpdate, nil, workEmail), set(opUpdate, nil, workEmail))
+	got := s.client.Want(t, id, "p:updated", "F", set(opUpdate, map[string]string{"shoeSize": "42"}))
 	wantProblem(t, got, connectorv1.Code_CODE_INVALID, "scim.attribute")
-	got = want(t, s.client, id, "p:updated", "F", set(opUpdate, nil, "userName"))
+	got = s.client.Want(t, id, "p:updated", "F", set(opUpdate, nil, "userName"))
 	wantProblem(t, got, connectorv1.Code_CODE_INVALID, "scim.user_name")
 }
 
 func rename(t *testing.T, s server) {
 	id := account(t, s.client, "before")
 	account(t, s.client, "occupied")
-	o := want(t, s.client, id, "p:before", "C", set(opUpdate, map[string]string{"userName": "after"})).GetObserved()
+	o := s.client.Want(t, id, "p:before", "C", set(opUpdate, map[string]string{"userName": "after"})).GetObserved()
 	if o.GetId() != id || o.GetName() != "after" {
 		t.Errorf("renamed, there is %v", o)
 	}
-	got := want(t, s.client, id, "p:before", "F", set(opUpdate, map[string]string{"userName": "occupied"}))
+	got := s.client.Want(t, id, "p:before", "F", set(opUpdate, map[string]string{"userName": "occupied"}))
 	p := wantProblem(t, got, connectorv1.Code_CODE_ALREADY_EXISTS, "scim.uniqueness")
-	if other := read(t, s.client, byName("occupied")).GetAccounts()[0].GetId(); p.GetExistingAccountId() != other {
+	if other := s.client.Found(t, byName("occupied")).GetAccounts()[0].GetId(); p.GetExistingAccountId() != other {
 		t.Errorf("the name is said to be %s's, it is %s's", p.GetExistingAccountId(), other)
 	}
 }
 
 func takenName(t *testing.T, s server) {
 	id := s.AddResource(t, "/Users", map[string]any{"schemas": []string{"urn:ietf:params:scim:schemas:core:2.0:User"}, "userName": "theirs", "title": "CEO"})
-	got := want(t, s.client, "", "p:theirs", "FNN", named("theirs"), step(opGrant, "group:x"), step(opEnable, ""))
+	got := s.client.Want(t, "", "p:theirs", "F--", named("theirs"), step(opGrant, "group:x"), step(opEnable, ""))
 	if p := got.GetResults()[0].GetProblem(); p.GetCode() != connectorv1.Code_CODE_ALREADY_EXISTS || p.GetExistingAccountId() != id {
 		t.Errorf("%v, want ALREADY_EXISTS with %s", p, id)
 	}
@@ -169,14 +170,14 @@ func takenName(t *testing.T, s server) {
 
 func markedIsFound(t *testing.T, s server) {
 	id := account(t, s.client, "marked")
-	got := want(t, s.client, "", "p:marked", "U", named("another name"))
+	got := s.client.Want(t, "", "p:marked", "U", named("another name"))
 	if got.GetAccountId() != id {
 		t.Errorf("%s, want %s", got.GetAccountId(), id)
 	}
-	if found := read(t, s.client, byMarker("p:marked")).GetAccounts(); len(found) != 1 || found[0].GetId() != id {
+	if found := s.client.Found(t, byMarker("p:marked")).GetAccounts(); len(found) != 1 || found[0].GetId() != id {
 		t.Errorf("by the marker there is %v", found)
 	}
-	if found := read(t, s.client, byMarker("P:MARKED")).GetAccounts(); len(found) != 0 {
+	if found := s.client.Found(t, byMarker("P:MARKED")).GetAccounts(); len(found) != 0 {
 		t.Errorf("by another marker there is %v", found)
 	}
 }
@@ -187,21 +188,21 @@ func adoption(t *testing.T, s server) {
 			map[string]any{"type": "home", "value": "home@example.org"}, map[string]any{"type": "work", "value": "adopted@acme.example"},
 		},
 	})
-	if found := read(t, s.client, byKey("Adopted@acme.example")).GetAccounts(); len(found) != 0 && found[0].GetId() != id {
+	if found := s.client.Found(t, byKey("Adopted@acme.example")).GetAccounts(); len(found) != 0 && found[0].GetId() != id {
 		t.Errorf("by an address in capitals there is %v", found)
 	}
-	if found := read(t, s.client, byKey("home@example.org")).GetAccounts(); len(found) != 0 {
+	if found := s.client.Found(t, byKey("home@example.org")).GetAccounts(); len(found) != 0 {
 		t.Errorf("by another address there is %v", found)
 	}
-	found := read(t, s.client, byKey("adopted@acme.example")).GetAccounts()
+	found := s.client.Found(t, byKey("adopted@acme.example")).GetAccounts()
 	if len(found) != 1 || found[0].GetId() != id || found[0].GetMarker() != "" {
 		t.Fatalf("by the address there is %v", found)
 	}
-	o := want(t, s.client, id, "p:adopted", "C", set(opUpdate, map[string]string{})).GetObserved()
+	o := s.client.Want(t, id, "p:adopted", "C", set(opUpdate, map[string]string{})).GetObserved()
 	if o.GetMarker() != "p:adopted" {
 		t.Errorf("adopted, there is %v", o)
 	}
-	want(t, s.client, id, "p:adopted", "U", set(opUpdate, map[string]string{}))
+	s.client.Want(t, id, "p:adopted", "U", set(opUpdate, map[string]string{}))
 }
 
 func notOurs(t *testing.T, s server) {
@@ -216,7 +217,7 @@ func notOurs(t *testing.T, s server) {
 		for _, st := range []*connectorv1.Step{
 			step(opDisable, ""), step(opDelete, ""), step(opGrant, "group:not ours"), set(opUpdate, map[string]string{"title": "x"}), step(opRevoke, "group:not ours"),
 		} {
-			wantProblem(t, want(t, s.client, id, "p:"+name, "F", st), connectorv1.Code_CODE_DENIED, "scim.")
+			wantProblem(t, s.client.Want(t, id, "p:"+name, "F", st), connectorv1.Code_CODE_DENIED, "scim.")
 		}
 		if diff := cmp.Diff(before, one(t, s.client, id), protocmp.Transform()); diff != "" {
 			t.Errorf("%s was altered:\n%s", name, diff)
@@ -227,10 +228,10 @@ func notOurs(t *testing.T, s server) {
 func missingEntitlement(t *testing.T, s server) {
 	id := account(t, s.client, "granted")
 	for _, name := range []string{"group:none", "role:staff", "group:"} {
-		got := want(t, s.client, id, "p:granted", "F", step(opGrant, name))
+		got := s.client.Want(t, id, "p:granted", "F", step(opGrant, name))
 		wantProblem(t, got, connectorv1.Code_CODE_NOT_FOUND, connector.ReasonNoEntitlement)
-		want(t, s.client, id, "p:granted", "U", step(opRevoke, name))
-		if got := read(t, s.client, byEntitlement(name)); got.GetEntitlement() != nil {
+		s.client.Want(t, id, "p:granted", "U", step(opRevoke, name))
+		if got := s.client.Found(t, byEntitlement(name)); got.GetEntitlement() != nil {
 			t.Errorf("%s exists: %v", name, got)
 		}
 	}
@@ -239,8 +240,8 @@ func missingEntitlement(t *testing.T, s server) {
 func groupMembers(t *testing.T, s server) {
 	s.AddGroup(t, "shown")
 	id := account(t, s.client, "shown")
-	want(t, s.client, id, "p:shown", "C", step(opGrant, "group:shown"))
-	got := read(t, s.client, byEntitlement("group:shown"))
+	s.client.Want(t, id, "p:shown", "C", step(opGrant, "group:shown"))
+	got := s.client.Found(t, byEntitlement("group:shown"))
 	if !got.GetEntitlement().GetAssignable() || len(got.GetAccounts()) != 1 || got.GetAccounts()[0].GetId() != id {
 		t.Errorf("%v", got)
 	}
@@ -269,7 +270,7 @@ func concurrentGrants(t *testing.T, s server) {
 		var all sync.WaitGroup
 		for i, id := range ids {
 			all.Go(func() {
-				if got := apply(t, s.client, id, fmt.Sprintf("p:crowd%d", i), step(op.GetOp(), op.GetTarget())); outcomesOf(got) != "C" {
+				if got := s.client.Do(t, id, fmt.Sprintf("p:crowd%d", i), step(op.GetOp(), op.GetTarget())); outcomes(got) != "C" {
 					t.Errorf("%s: %v", op.GetOp(), got.GetResults())
 				}
 			})
@@ -288,8 +289,8 @@ func concurrentCreates(t *testing.T, s server) {
 	var all sync.WaitGroup
 	for i := range ids {
 		all.Go(func() {
-			got := apply(t, s.client, "", "p:once", named("once"))
-			if letters := outcomesOf(got); letters != "C" && letters != "U" {
+			got := s.client.Do(t, "", "p:once", named("once"))
+			if letters := outcomes(got); letters != "C" && letters != "U" {
 				t.Errorf("%v", got.GetResults())
 			}
 			ids[i] = got.GetAccountId()
@@ -305,11 +306,11 @@ func unknowns(t *testing.T, s server) {
 	id := account(t, s.client, "unknowns")
 	req := byID(id)
 	req.Credentials, req.Sessions = true, true
-	a := read(t, s.client, req).GetAccounts()[0]
+	a := s.client.Found(t, req).GetAccounts()[0]
 	if a.GetLiveSessions() != -1 || a.GetCredentialsComplete() || len(a.GetCredentials()) > 0 {
 		t.Errorf("of sessions and credentials it says %v", a)
 	}
-	got := want(t, s.client, id, "p:unknowns", "F", step(opKill, ""))
+	got := s.client.Want(t, id, "p:unknowns", "F", step(opKill, ""))
 	wantProblem(t, got, connectorv1.Code_CODE_UNSUPPORTED, "tenure.unsupported")
 }
 
@@ -329,7 +330,7 @@ func TestAListingOfARealServerIsWhole(t *testing.T) {
 	}
 	for id, name := range ids {
 		if strings.HasSuffix(name, "00") {
-			want(t, client, id, "p:"+name, "C", step(opGrant, "group:even"))
+			client.Want(t, id, "p:"+name, "C", step(opGrant, "group:even"))
 		}
 	}
 	l := list(t, client)
@@ -367,8 +368,8 @@ func TestCheckTellsAWrongTokenFromAServerThatIsAway(t *testing.T) {
 	if problems, _ := check(t, away); len(problems) != 1 || problems[0] != "TARGET_UNAVAILABLE scim.connection" {
 		t.Errorf("of a server that is away it says %v", problems)
 	}
-	refused := apply(t, away, "", "p:a", named("a"), step(opEnable, ""))
-	if p := refused.GetResults()[0].GetProblem(); outcomesOf(refused) != "FN" || p.GetCode() != connectorv1.Code_CODE_TARGET_UNAVAILABLE {
+	refused := away.Do(t, "", "p:a", named("a"), step(opEnable, ""))
+	if p := refused.GetResults()[0].GetProblem(); outcomes(refused) != "F-" || p.GetCode() != connectorv1.Code_CODE_TARGET_UNAVAILABLE {
 		t.Errorf("what was never sent came to %v", refused.GetResults())
 	}
 }
@@ -379,10 +380,10 @@ func TestThrottledIsSaidWithItsTime(t *testing.T) {
 	client := open(t, scim.Config{URL: suite.URL(), TokenFile: tokenFile(t, suite.Token())})
 	id := account(t, client, "ann")
 	suite.Throttle(1)
-	got := apply(t, client, id, "p:ann", step(opDisable, ""), step(opRevoke, "group:x"))
+	got := client.Do(t, id, "p:ann", step(opDisable, ""), step(opRevoke, "group:x"))
 	p := got.GetResults()[0].GetProblem()
-	if outcomesOf(got) != "FN" || p.GetCode() != connectorv1.Code_CODE_RATE_LIMITED || p.GetRetryAfter().AsDuration().Seconds() != 1 {
+	if outcomes(got) != "F-" || p.GetCode() != connectorv1.Code_CODE_RATE_LIMITED || p.GetRetryAfter().AsDuration().Seconds() != 1 {
 		t.Errorf("%v", got.GetResults())
 	}
-	want(t, client, id, "p:ann", "C", step(opDisable, ""))
+	client.Want(t, id, "p:ann", "C", step(opDisable, ""))
 }
