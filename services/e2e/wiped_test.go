@@ -137,7 +137,7 @@ func (w *wiped) arrived(t *testing.T, o operators) int {
 	}
 	var settled []int
 	for _, app := range said.GetApplications() {
-		settled = append(settled, int(app.GetSettled())) //nolint:gosec // a count
+		settled = append(settled, int(app.GetSettled()))
 	}
 	return slices.Min(settled)
 }
@@ -168,9 +168,9 @@ func (w *wiped) check(t *testing.T) {
 		if err := json.Unmarshal([]byte(r.stdout), &report); r.code != 0 || err != nil {
 			return false, r.stdout + r.stderr
 		}
-		whole := len(report.Missing) == 0 && int(report.Origins["ingest"]) >= w.joined //nolint:gosec // a count
+		whole := len(report.Missing) == 0 && int(report.Origins["ingest"]) >= w.joined
 		for name := range w.apps {
-			whole = whole && int(report.Origins["provision/"+name]) >= 2*w.joined //nolint:gosec // a count; an intent and an outcome
+			whole = whole && int(report.Origins["provision/"+name]) >= 2*w.joined // an intent and an outcome
 		}
 		return whole, fmt.Sprintf("%+v", report)
 	})
