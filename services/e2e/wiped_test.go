@@ -87,7 +87,9 @@ func (w *wiped) wipe(t *testing.T, how string, underWay int) (left int, took tim
 		if w.joined > 4*underWay {
 			t.Fatalf("%d of %d people are under way: HR is no faster than Tenure", left, w.joined)
 		}
-		hr.postAll(t, w.joiners(t, max(100, underWay/5)), false)
+		if _, err := hr.post(t, w.join(t, max(100, underWay/10))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	store := filepath.Join(w.dir, "data", "jetstream")
 	if _, err := os.Stat(store); err != nil {
@@ -115,17 +117,22 @@ func (w *wiped) wipe(t *testing.T, how string, underWay int) (left int, took tim
 	return left, took
 }
 
-// joiners are the next people.
-func (w *wiped) joiners(t *testing.T, n int) (postings []posting) {
+// join is a delivery about the next people.
+func (w *wiped) join(t *testing.T, n int) posting {
 	t.Helper()
+	var people []record
 	for range n {
 		w.joined++
 		id := fmt.Sprint(w.joined)
-		postings = append(postings, says(t, "join-"+id, time.Now(), record{
+		people = append(people, record{
 			ExternalID: id, Status: "active", GivenName: "Pat" + id, FamilyName: "Person", Email: "p" + id + "@acme.example", Department: "d001", StartDate: "2020-01-01",
-		}))
+		})
 	}
-	return postings
+	body, err := json.Marshal(map[string]any{"type": "person.batch", "timestamp": time.Now().UTC(), "data": map[string]any{"people": people}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return posting{id: fmt.Sprint("join-", w.joined), body: body}
 }
 
 // arrived is how many people have what they should in every application.
