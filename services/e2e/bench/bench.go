@@ -259,7 +259,14 @@ func (b *bench) round(ctx context.Context, s *side) error {
 	b.figures.add("floor_row_writes_per_event", s.engine, "rows", least.rows, 0)
 	b.figures.add("floor_messages_per_event", s.engine, "messages", least.messages, 0)
 
-	slow := s.people.mix(b.slow)
+	if err := b.latency(ctx, s, "commit_to_last_readback", s.people.mix(b.slow), 0.5, 0.95, 0.99); err != nil {
+		return err
+	}
+	return b.latency(ctx, s, "leaver_commit_to_last_readback", s.people.leavers(b.slow), 0.5, 0.95)
+}
+
+// latency measures events at low rate, and the floor's path of as many.
+func (b *bench) latency(ctx context.Context, s *side, name string, slow []event, percentiles ...float64) error {
 	before, err := s.tenure.db.sent(ctx)
 	if err != nil {
 		return err
@@ -280,8 +287,9 @@ func (b *bench) round(ctx context.Context, s *side) error {
 	if err != nil {
 		return err
 	}
-	b.figures.sample("commit_to_last_readback_p50_ms", s.engine, "ms", 0.5, took, path)
-	b.figures.sample("commit_to_last_readback_p99_ms", s.engine, "ms", 0.99, took, path)
+	for _, p := range percentiles {
+		b.figures.sample(fmt.Sprintf("%s_p%.0f_ms", name, 100*p), s.engine, "ms", p, took, path)
+	}
 	return nil
 }
 

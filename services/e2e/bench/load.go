@@ -26,28 +26,40 @@ type event struct {
 // population makes people. Each is hired once, and moved to another department each time it is called up.
 type population struct {
 	times []int // how often each was moved
-	queue []int // who is moved next: nobody again before everybody was
+	queue []int // who is moved next, or leaves: nobody again before everybody was
 }
 
 func (p *population) joiner() event {
 	n := len(p.times)
 	p.times = append(p.times, 0)
 	p.queue = append(p.queue, n)
-	return p.record(n)
+	return p.record(n, "active")
 }
 
 func (p *population) mover() event {
 	n := p.queue[0]
 	p.queue = append(p.queue[1:], n)
 	p.times[n]++
-	return p.record(n)
+	return p.record(n, "active")
 }
 
-func (p *population) record(n int) event {
+// leavers are people who joined in an earlier round, and now are said to have left. They are not called up again.
+func (p *population) leavers(n int) []event {
+	n = min(n, len(p.queue))
+	var all []event
+	for _, who := range p.queue[:n] {
+		p.times[who]++
+		all = append(all, p.record(who, "terminated"))
+	}
+	p.queue = p.queue[n:]
+	return all
+}
+
+func (p *population) record(n int, status string) event {
 	times := p.times[n]
 	day := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, times)
 	person := map[string]string{
-		"external_id": strconv.Itoa(10000 + n), "status": "active", "given_name": "Given" + letters(n%40), "family_name": "Family" + letters(n),
+		"external_id": strconv.Itoa(10000 + n), "status": status, "given_name": "Given" + letters(n%40), "family_name": "Family" + letters(n),
 		"email": "person" + strconv.Itoa(n) + "@example.test", "department": department(n + times), "title": "Engineer",
 		"employment_type": "employee", "company": "Example", "location": "Berlin", "time_zone": "Europe/Berlin",
 		"start_date": "2020-01-01", "effective_date": day.Format(time.DateOnly),
