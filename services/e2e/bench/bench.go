@@ -85,7 +85,21 @@ func (b *bench) close() error {
 
 // run counts, measures in rounds, and tells.
 func (b *bench) run(ctx context.Context) error {
+	for round := range b.behind {
+		engines := b.names()
+		if round%2 == 1 {
+			slices.Reverse(engines)
+		}
+		for _, engine := range engines {
+			if err := b.leaversBehind(ctx, engine, round+1); err != nil {
+				return fmt.Errorf("leavers behind joiners, round %d on %s: %w", round+1, engine, err)
+			}
+		}
+	}
 	for _, engine := range b.names() {
+		if b.rounds == 0 {
+			break
+		}
 		if err := b.count(ctx, engine); err != nil {
 			return fmt.Errorf("count on %s: %w", engine, err)
 		}

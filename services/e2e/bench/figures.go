@@ -81,10 +81,10 @@ func (s *series) middle() (value, limit float64) {
 func (f *figures) print(o options) {
 	print("\n%d rounds for each engine, interleaved; throughput: %d events a round from %d clients; latency: %d events a round, one every %s (N = %d)",
 		o.rounds, o.events, o.clients, o.slow, o.every, o.slow*o.rounds)
-	print("%-44s %10s %21s %10s %21s %7s", "figure", "median", "min – max", "limit", "min – max", "ratio")
+	print("%-48s %10s %21s %10s %21s %7s", "figure", "median", "min – max", "limit", "min – max", "ratio")
 	for _, s := range f.all {
 		value, limit := s.middle()
-		line := pad(s.name+"."+s.engine, 44) + number(value, 11) + spread(s.values)
+		line := pad(s.name+"."+s.engine, 48) + number(value, 11) + spread(s.values)
 		if len(s.limits) > 0 {
 			line += number(limit, 11) + spread(s.limits) + number(value/limit, 8)
 		}

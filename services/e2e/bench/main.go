@@ -28,6 +28,9 @@ type options struct {
 	slow    int // of a latency round
 	every   time.Duration
 	clients int
+	leavers int // of each half of a round behind joiners
+	backlog int // joiners that they are behind
+	behind  int // such rounds
 	engines string
 	profile string
 	dir     string
@@ -39,19 +42,22 @@ func start(ctx context.Context, args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.out, "out", "", "file for the figures as JSON lines")
-	flags.IntVar(&o.rounds, "rounds", 5, "measured rounds for each engine")
+	flags.IntVar(&o.rounds, "rounds", 5, "measured rounds for each engine; 0: leavers behind joiners alone")
 	flags.IntVar(&o.events, "events", 600, "lifecycle events in a throughput round")
 	flags.IntVar(&o.slow, "slow", 60, "lifecycle events in a latency round")
 	flags.DurationVar(&o.every, "every", 25*time.Millisecond, "time between two events of a latency round")
 	flags.IntVar(&o.clients, "clients", 32, "concurrent webhook clients")
+	flags.IntVar(&o.leavers, "leavers", 50, "leavers in each half of a round: idle, and behind joiners")
+	flags.IntVar(&o.backlog, "backlog", 10000, "joiners that the leavers are behind")
+	flags.IntVar(&o.behind, "behind", 10, "rounds of leavers behind joiners, for each engine")
 	flags.StringVar(&o.engines, "engines", "sqlite,postgres", "engines, in the order of a round")
 	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles: Tenure then runs inside this process, without floors")
 	flags.StringVar(&o.dir, "dir", "", "folder for the data, which is kept; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if o.rounds < 1 || o.events < 2 || o.slow < 1 || o.clients < 1 {
-		return errors.New("rounds, events, slow and clients must be positive")
+	if o.rounds < 0 || o.events < 2 || o.slow < 1 || o.clients < 1 || o.leavers < 1 || o.backlog < 1 || o.behind < 0 {
+		return errors.New("events, slow, clients, leavers and backlog must be positive, rounds and behind not negative")
 	}
 	b, err := newBench(ctx, o)
 	if err != nil {

@@ -36,6 +36,7 @@ type tenure struct {
 	dir     string
 	webhook string
 	ready   string
+	grpc    string
 	keys    *standardwebhooks.Keys
 	child   *child       // nil: in this process
 	stop    func() error // in this process
@@ -66,9 +67,10 @@ func startTenure(ctx context.Context, binary, dir, engine string, pg *postgres, 
 			return nil, err
 		}
 	}
+	t.grpc = fmt.Sprintf("127.0.0.1:%d", ports[1])
 	t.ready = fmt.Sprintf("http://127.0.0.1:%d/readyz", ports[2])
 	t.webhook = fmt.Sprintf("http://127.0.0.1:%d/v1/webhooks/%s", ports[0], source)
-	if err := t.prepare(ctx, binary, ports); err != nil {
+	if err := t.prepare(ctx, binary); err != nil {
 		return nil, errors.Join(err, t.close())
 	}
 	return t, nil
@@ -99,12 +101,12 @@ func (t *tenure) await(ctx context.Context) error {
 }
 
 // prepare waits until it is ready, applies the model and opens its databases for looking.
-func (t *tenure) prepare(ctx context.Context, binary string, ports []int) error {
+func (t *tenure) prepare(ctx context.Context, binary string) error {
 	if err := t.await(ctx); err != nil {
 		return err
 	}
 	apply := exec.CommandContext(ctx, binary, "model", "apply", filepath.Join(t.dir, "model"), //nolint:gosec // G204: built by us
-		"--server", fmt.Sprintf("127.0.0.1:%d", ports[1]), "--token-file", filepath.Join(t.dir, "token"), "--yes")
+		"--server", t.grpc, "--token-file", filepath.Join(t.dir, "token"), "--yes")
 	if out, err := apply.CombinedOutput(); err != nil {
 		return fmt.Errorf("apply the model: %w\n%s", err, out)
 	}
@@ -125,7 +127,7 @@ func (t *tenure) configure(ctx context.Context, pg *postgres, ports []int) error
 	config := fmt.Sprintf("data_dir: data\nlog_level: warn\nlisten: {http: \"127.0.0.1:%d\", grpc: \"127.0.0.1:%d\", metrics: \"127.0.0.1:%d\"}\n",
 		ports[0], ports[1], ports[2]) +
 		fmt.Sprintf("operators:\n  - {name: bench, role: admin, token_sha256: \"%s\"}\n", hex.EncodeToString(sum[:])) +
-		"sources:\n  - {name: " + source + ", kind: standard-webhooks, secret_file: secret}\n" +
+		"sources:\n  - {name: " + source + ", kind: standard-webhooks, secret_file: secret}\n  - {name: " + backlogSource + ", kind: csv}\n" +
 		"brake: {per_hour: 100%, per_day: 100%, per_app_day: 100%}\n" // it is not what is measured: movers lose something, too
 	files := map[string]string{"secret": whsec + "\n", "token": token + "\n", "model/roles.yaml": model()}
 	if t.engine == enginePostgres {
