@@ -302,7 +302,7 @@ func (b *bench) latency(ctx context.Context, s *side, name string, slow []event,
 		return err
 	}
 	for _, p := range percentiles {
-		b.figures.sample(fmt.Sprintf("%s_p%.0f_ms", name, 100*p), s.engine, "ms", p, took, path)
+		b.figures.sample(fmt.Sprintf("%s_p%.0f_ms", name, 100*p), s.engine, p, took, path)
 	}
 	return nil
 }

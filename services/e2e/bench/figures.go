@@ -44,8 +44,8 @@ func (f *figures) add(name, engine, unit string, value, limit float64) {
 }
 
 // sample is one round of a percentile: it is told over all rounds' samples, its spread is that of the rounds.
-func (f *figures) sample(name, engine, unit string, p float64, samples, bounds []time.Duration) {
-	s := f.of(name, engine, unit)
+func (f *figures) sample(name, engine string, p float64, samples, bounds []time.Duration) {
+	s := f.of(name, engine, "ms")
 	s.p = p
 	s.values = append(s.values, millis(percentile(samples, p)))
 	s.limits = append(s.limits, millis(percentile(bounds, p)))

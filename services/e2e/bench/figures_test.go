@@ -39,8 +39,8 @@ func TestWhatIsToldOfAFigure(t *testing.T) {
 		t.Errorf("of 10, 30, 20 beside their doubles %g and %g are told, want 20 and 40", value, limit)
 	}
 	ms := time.Millisecond
-	f.sample("latency", "sqlite", "ms", 0.5, []time.Duration{ms, ms, ms}, []time.Duration{ms})
-	f.sample("latency", "sqlite", "ms", 0.5, []time.Duration{9 * ms}, []time.Duration{5 * ms})
+	f.sample("latency", "sqlite", 0.5, []time.Duration{ms, ms, ms}, []time.Duration{ms})
+	f.sample("latency", "sqlite", 0.5, []time.Duration{9 * ms}, []time.Duration{5 * ms})
 	if value, limit := f.of("latency", "sqlite", "ms").middle(); value != 1 || limit != 1 {
 		t.Errorf("%g and %g are told of samples of two rounds, want 1 and 1: not the rounds' median", value, limit)
 	}

@@ -64,7 +64,7 @@ func (b *bench) leaversBehind(ctx context.Context, engine string, round int) (er
 	if waiting == 0 {
 		return errors.New("the joiners were done before the leavers: more of them are needed")
 	}
-	b.figures.sample("leaver_behind_backlog_p95_ms", engine, "ms", 0.95, loaded, idle)
+	b.figures.sample("leaver_behind_backlog_p95_ms", engine, 0.95, loaded, idle)
 	return nil
 }
 
