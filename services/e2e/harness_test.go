@@ -38,13 +38,17 @@ var built struct {
 // whole says that the tests that take long are run at their full size: make storms.
 func whole() bool { return os.Getenv("TENURE_TEST_WHOLE") != "" }
 
-// promised adds rows of what a test tried to the table of promises, where somebody makes one: make promises.
+// tabled says that somebody makes a table of promises: make promises.
+func tabled() bool { return os.Getenv(table.EnvFile) != "" }
+
+// promised adds rows of what a test tried to the table of promises, where somebody makes one.
 func promised(t *testing.T, rows ...table.Row) {
 	t.Helper()
-	if file := os.Getenv(table.EnvFile); file != "" {
-		if err := table.Add(file, rows...); err != nil {
-			t.Error(err)
-		}
+	if !tabled() {
+		return
+	}
+	if err := table.Add(os.Getenv(table.EnvFile), rows...); err != nil {
+		t.Error(err)
 	}
 }
 

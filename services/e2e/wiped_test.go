@@ -19,7 +19,7 @@ import (
 // However the stream's store goes away, each event under way comes to its end by itself, once, and is in the log.
 func TestAWipedStreamLosesNothing(t *testing.T) {
 	underWay := 0 // as many as there are after a hundred people
-	if whole() {
+	if tabled() {
 		underWay = 5_000
 	}
 	for _, engine := range []string{sqldb.SQLite, sqldb.Postgres} {
@@ -28,7 +28,7 @@ func TestAWipedStreamLosesNothing(t *testing.T) {
 				continue // each engine and each way once
 			}
 			t.Run(engine+", "+how, func(t *testing.T) {
-				if !whole() {
+				if !tabled() {
 					t.Parallel()
 				}
 				newWiped(t, engine).run(t, how, underWay)

@@ -15,12 +15,11 @@ import (
 type test struct {
 	name string
 	tags string
-	long bool // at its full size only when much is tried
 }
 
 // tests are those of them that count here.
 var tests = []test{
-	{name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints", long: true},
+	{name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints"},
 	{name: "TestAWipedStreamLosesNothing"},
 }
 
@@ -47,7 +46,7 @@ func (t test) try(ctx context.Context, how size, out io.Writer) ([]table.Row, er
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=60m", "-parallel=4", "-tags="+t.tags, "-run=^"+t.name+"$", //nolint:gosec // names from this file
 		"github.com/tenurehq/tenure/services/e2e")
 	cmd.Env = append(os.Environ(), table.EnvFile+"="+file)
-	if !t.long || how.long {
+	if how.long {
 		cmd.Env = append(cmd.Env, "TENURE_TEST_WHOLE=1")
 	}
 	said, failed := cmd.CombinedOutput()
