@@ -72,13 +72,8 @@ func (p person) marker() string {
 	return p.markers[0]
 }
 
-func (d *Directory) account(p person) connector.Account {
-	a := connector.Account{
-		ID: p.id, Status: connector.Enabled, Attributes: map[string]string{}, Version: p.csn, Marker: p.marker(),
-	}
-	if p.locked {
-		a.Status = connector.Disabled
-	}
+func (d *Directory) account(p person, status connector.Status) connector.Account {
+	a := connector.Account{ID: p.id, Status: status, Attributes: map[string]string{}, Version: p.csn, Marker: p.marker()}
 	for name, values := range p.values {
 		a.Attributes[name] = strings.Join(values, "\n") // several are told, and are not what anybody wants to have written
 	}

@@ -3,6 +3,7 @@ package ldap
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 	"time"
 
@@ -16,6 +17,9 @@ const (
 	proofLasts = time.Minute
 	// leftOver is the age from which on a probe is nobody's any more: its process was killed.
 	leftOver = 10 * time.Minute
+
+	// noLock is the reason that a lock keeps nobody out.
+	noLock = "ldap.lock"
 
 	probeName = "tenure-lock-probe-"
 	isProbe   = "(&(objectClass=simpleSecurityObject)(cn=" + probeName + "*)"
@@ -52,6 +56,18 @@ func (d *Directory) prove(ctx context.Context, c *conn, policy string) error {
 	return nil
 }
 
+// status is whether somebody can get in. A lock that keeps nobody out disables nobody, whoever set it and however long ago.
+func (d *Directory) status(ctx context.Context, c *conn, p person) (connector.Status, error) {
+	if !p.locked {
+		return connector.Enabled, nil
+	}
+	err := d.prove(ctx, c, p.policy)
+	if why := (*connector.Problem)(nil); errors.As(err, &why) && why.Reason == noLock {
+		return connector.Enabled, nil
+	}
+	return connector.Disabled, err
+}
+
 // probe says why a lock would not keep people out; nil when it does. An error means that it could not be found out.
 func (d *Directory) probe(ctx context.Context, c *conn, policy string) (ineffective *connector.Problem, err error) {
 	password := rand.Text() + "-a0" // what policies ask of passwords
@@ -77,14 +93,14 @@ func (d *Directory) probe(ctx context.Context, c *conn, policy string) (ineffect
 	case err != nil:
 		return nil, err
 	case !opens:
-		return connector.Precondition("ldap.lock", "whether a lock keeps people out cannot be told: an entry below people_base with a "+
+		return connector.Precondition(noLock, "whether a lock keeps people out cannot be told: an entry below people_base with a "+
 			"right password cannot bind even without one (an access rule that gives no auth on userPassword?)"), nil
 	}
 	lock := ldap.NewModifyRequest(dn, nil)
 	lock.Replace(attrLocked, []string{lockedForEver})
 	switch err := c.Modify(lock); {
 	case is(err, ldap.LDAPResultUndefinedAttributeType, ldap.LDAPResultNoSuchAttribute):
-		return connector.Precondition("ldap.lock", "the server knows no locks: load the overlay ppolicy, with a default policy that says pwdLockout TRUE"), nil
+		return connector.Precondition(noLock, "the server knows no locks: load the overlay ppolicy, with a default policy that says pwdLockout TRUE"), nil
 	case err != nil:
 		return nil, unproven(inTime(ctx, err), "a lock could not be set")
 	}
@@ -92,9 +108,9 @@ func (d *Directory) probe(ctx context.Context, c *conn, policy string) (ineffect
 	case err != nil:
 		return nil, err
 	case opens && policy != "":
-		return connector.Precondition("ldap.lock", "a lock keeps nobody out under the policy %s: it needs pwdLockout TRUE", spell(policy)), nil
+		return connector.Precondition(noLock, "a lock keeps nobody out under the policy %s: it needs pwdLockout TRUE", spell(policy)), nil
 	case opens:
-		return connector.Precondition("ldap.lock", "a lock keeps nobody out: the overlay ppolicy needs a default policy that says pwdLockout TRUE"), nil
+		return connector.Precondition(noLock, "a lock keeps nobody out: the overlay ppolicy needs a default policy that says pwdLockout TRUE"), nil
 	}
 	return nil, nil
 }

@@ -86,14 +86,14 @@ func (d *Directory) Read(ctx context.Context, q connector.Query) (out connector.
 		return connector.Found{}, err
 	}
 	defer done(&err)
-	out, err = d.find(c, q)
+	out, err = d.find(ctx, c, q)
 	if err != nil {
 		return connector.Found{}, notDone(inTime(ctx, err))
 	}
 	return out, nil
 }
 
-func (d *Directory) find(c *conn, q connector.Query) (out connector.Found, err error) {
+func (d *Directory) find(ctx context.Context, c *conn, q connector.Query) (out connector.Found, err error) {
 	var matches []person
 	switch q.By {
 	case connector.ByID:
@@ -120,7 +120,11 @@ func (d *Directory) find(c *conn, q connector.Query) (out connector.Found, err e
 		return connector.Found{}, err
 	}
 	for _, p := range matches {
-		a := d.account(p)
+		status, err := d.status(ctx, c, p)
+		if err != nil {
+			return connector.Found{}, err
+		}
+		a := d.account(p, status)
 		if err := d.addGrants(c, p, &a); err != nil {
 			return connector.Found{}, err
 		}
@@ -219,19 +223,41 @@ func (d *Directory) List(ctx context.Context, cursor string, out *connector.List
 	}
 	defer done(&err)
 	ids := map[string]connector.AccountID{}
+	var locked []person // come last: nothing is tried in the midst of a search
 	err = d.search(c, d.cfg.PeopleBase, isPerson, d.personAttributes(), func(e *ldap.Entry) error {
 		p := d.readPerson(e)
 		if p.id == "" {
 			return connector.Inconsistent("%s shows no entryUUID", spell(p.dn))
 		}
 		ids[same(p.dn)] = p.id
-		return out.Account(d.account(p))
+		if p.locked {
+			locked = append(locked, p)
+			return nil
+		}
+		return out.Account(d.account(p, connector.Enabled))
 	})
+	if err == nil {
+		err = d.listLocked(ctx, c, locked, out)
+	}
 	if err == nil {
 		err = d.search(c, d.cfg.GroupsBase, isGroup, []string{attrCN, attrMember}, func(g *ldap.Entry) error { return d.listGroup(c, g, ids, out) })
 	}
 	if err != nil {
 		return notDone(inTime(ctx, err))
+	}
+	return nil
+}
+
+// listLocked sends those who are locked, as enabled if that keeps them from nothing.
+func (d *Directory) listLocked(ctx context.Context, c *conn, locked []person, out *connector.Listing) error {
+	for _, p := range locked {
+		status, err := d.status(ctx, c, p)
+		if err == nil {
+			err = out.Account(d.account(p, status))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

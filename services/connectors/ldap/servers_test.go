@@ -50,6 +50,17 @@ func TestALockThatKeepsNobodyOutIsNoDisable(t *testing.T) {
 			if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
 				t.Error("the account reads as disabled: nobody would try again")
 			}
+			if !cfg.WithoutPPolicy { // somebody else locks her
+				lock := goldap.NewModifyRequest("uid=ann,"+ldaptest.PeopleBase, nil)
+				lock.Replace("pwdAccountLockedTime", []string{"000001010000Z"})
+				s.Modify(t, lock)
+				if a := only(t, s.client.Found(t, byID(id))); a.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+					t.Error("locked by somebody else the account reads as disabled: nobody would try whether that is so")
+				}
+				if listed := s.client.Listed(t)[0].GetAccount(); listed.GetStatus() != connectorv1.AccountStatus_ACCOUNT_STATUS_ENABLED {
+					t.Errorf("it is listed as %v", listed)
+				}
+			}
 			if cfg.Lines == "" {
 				if err := s.Bind(t, "ann", "open sesame"); err != nil {
 					t.Errorf("the password was touched: %v", err)
