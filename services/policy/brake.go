@@ -93,17 +93,15 @@ func (s *Service) judge(
 	if err != nil {
 		return nil, err
 	}
-	before := spent(removed, now)
-	changes = uncounted(changes, removed, now)
+	var given map[string]bool
 	if slices.ContainsFunc(changes, func(c brake.Change) bool { return c.Privileged }) {
-		given, err := tx.Elevated(ctx, now.Add(-day))
-		if err != nil {
+		if given, err = tx.Elevated(ctx, now.Add(-day)); err != nil {
 			return nil, err
 		}
-		before.Privileged = len(given)
-		ungiven(changes, given)
 	}
-	verdicts := brake.Judge(s.cfg.Brake, population, before, changes)
+	before, uncounted := windows(changes, removed, given, now)
+	verdicts := brake.Judge(s.cfg.Brake, population, before, uncounted)
+	// All of a change is written, also what its person was counted for: a later window has to know of it.
 	var released []store.Removed
 	var elevated []string
 	for i, c := range changes {
@@ -155,7 +153,28 @@ func (s *Service) removed(
 	return tx.Removed(ctx, now.Add(-day))
 }
 
-// spent counts the people of the windows before now.
+// windows returns how many people the windows before now hold, and the changes without what their people are in them for
+// already.
+func windows(
+	changes []brake.Change, removed map[string]store.Removed, given map[string]bool, now time.Time,
+) (before brake.Spent, uncounted []brake.Change) {
+	before = spent(removed, now)
+	before.Privileged = len(given)
+	for _, c := range changes {
+		if was, ok := removed[c.Person]; ok {
+			c.Counted = brake.Day
+			if was.At.After(now.Add(-hour)) {
+				c.Counted = brake.Hour
+			}
+			c.Apps = slices.DeleteFunc(slices.Clone(c.Apps), func(app string) bool { _, ok := was.Apps[app]; return ok })
+		}
+		c.Privileged = c.Privileged && !given[c.Person]
+		uncounted = append(uncounted, c)
+	}
+	return before, uncounted
+}
+
+// spent counts the people who lost access in the windows before now.
 func spent(removed map[string]store.Removed, now time.Time) brake.Spent {
 	s := brake.Spent{Apps: map[string]int{}}
 	for _, r := range removed {
@@ -168,35 +187,6 @@ func spent(removed map[string]store.Removed, now time.Time) brake.Spent {
 		}
 	}
 	return s
-}
-
-// uncounted says of changes in which counts of losses their people are already.
-func uncounted(changes []brake.Change, removed map[string]store.Removed, now time.Time) []brake.Change {
-	all := make([]brake.Change, len(changes))
-	for i, c := range changes {
-		if before, ok := removed[c.Person]; ok {
-			c.Counted = brake.Day
-			if before.At.After(now.Add(-hour)) {
-				c.Counted = brake.Hour
-			}
-			var apps []string
-			for _, app := range c.Apps {
-				if _, ok := before.Apps[app]; !ok {
-					apps = append(apps, app)
-				}
-			}
-			c.Apps = apps
-		}
-		all[i] = c
-	}
-	return all
-}
-
-// ungiven says of changes whose people were given something privileged within the day that more costs nothing.
-func ungiven(changes []brake.Change, given map[string]bool) {
-	for i := range changes {
-		changes[i].Privileged = changes[i].Privileged && !given[changes[i].Person]
-	}
 }
 
 // keep is what a transaction does about the decisions that it saves and the brake judges.

@@ -174,6 +174,35 @@ func TestADripOfLeaversIsHeldByTheDay(t *testing.T) {
 	})
 }
 
+// Who loses something again counts from then on, though it costs nothing: a window that ends at any instant knows of it.
+func TestWhoLosesMoreLaterIsCountedFromThenOn(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, w *world) {
+		now := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+		s := w.service(braked("100%", "100%", &now), func(cfg *policy.Config, _ *policy.Deps) { cfg.Brake = limits("1", "100%", "1") })
+		w.apply(s, company)
+		people := w.hire(s, 10)
+		first := people[0]
+		first.Record.EmploymentType, first.Record.Attributes = "employee", map[string]string{"rota": "yes"}
+		w.hear(s, w.event(mover, first))
+		first.Record.Attributes = map[string]string{"rota": "no"}
+		w.hear(s, w.event(mover, first)) // is on call no more
+		now = now.Add(20 * time.Hour)
+		first.Record.Department = "d008"
+		w.hear(s, w.event(mover, first)) // is no developer any more
+		if got := w.show(s, first.GetId())["code"]; !strings.HasPrefix(got, "ACCESS_STATE_NONE") {
+			t.Fatalf("who lost something in code that day loses more of it at once, and has %s", got)
+		}
+		now = now.Add(5 * time.Hour)
+		second := people[1]
+		second.Record.Department = "d008"
+		w.hear(s, w.event(mover, second))
+		if got := w.show(s, second.GetId())["code"]; got != "[developers]" {
+			t.Errorf("two people lost something in code within 24 hours, and one may: the second has %s", got)
+		}
+	})
+}
+
 func TestRoomLetsNobodyOutWhoIsHeld(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, w *world) {

@@ -137,9 +137,7 @@ func (s *Service) wouldHold(ctx context.Context, sim *simulation) (uint64, error
 	if err != nil {
 		return 0, err
 	}
-	before, changes := spent(removed, now), uncounted(sim.changes, removed, now)
-	before.Privileged = len(given)
-	ungiven(changes, given)
+	before, changes := windows(sim.changes, removed, given, now)
 	var held uint64
 	for _, v := range brake.Judge(s.cfg.Brake, population, before, changes) {
 		if !v.Released() {

@@ -7,7 +7,7 @@ func OfTheBrake() []Bug {
 	}
 	return []Bug{
 		bug("a batch is counted and not the window", "TestADripOfLeaversIsHeldByTheDay",
-			Edit{"brake.go", "before := spent(removed, now)\n", "before := brake.Spent{Apps: map[string]int{}}\n"}),
+			Edit{"brake.go", "before = spent(removed, now)\n", "before = brake.Spent{Apps: map[string]int{}}\n"}),
 		bug("the windows are not shared by replicas", "TestReplicasShareTheCount",
 			Edit{"brake.go", "removed, err := s.removed(ctx, tx, population, changes, now)", "removed, err := s.lost(), error(nil)"},
 			Edit{"brake.go", "	if err := tx.PutRemoved(ctx, released); err != nil {", `	for _, r := range released {
@@ -40,6 +40,8 @@ func (s *Service) lost() map[string]store.Removed {
 	}
 `}},
 		},
+		bug("who loses more later is not counted from then on", "TestWhoLosesMoreLaterIsCountedFromThenOn",
+			Edit{"brake.go", "for i, c := range changes {\n		if !verdicts[i].Released()", "for i, c := range uncounted {\n		if !verdicts[i].Released()"}),
 		bug("a release is not bound to what was shown", "TestAHoldIsReleasedByTwoPeopleWhoWereShownExactlyThat",
 			Edit{"holds.go", "if !bytes.Equal(hash, hashOf(id, held)) {", "if len(hash) == 0 {"}),
 		bug("the second word counts for what the first one was not shown", "TestAHoldIsReleasedByTwoPeopleWhoWereShownExactlyThat",
