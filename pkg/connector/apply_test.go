@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/pkg/connector/connectortest"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
@@ -62,10 +63,10 @@ func TestEveryStepTwiceChangesOnlyOnce(t *testing.T) {
 		// What is gone cannot be disabled any more: the worker reads that for itself.
 		{leaver(), "CUUUC", "FFUU-"},
 	} {
-		if got := outcomes(apply(t, client, c.req)); got != c.first {
+		if got := connectortest.Outcomes(apply(t, client, c.req)); got != c.first {
 			t.Errorf("first time: outcomes %s, want %s", got, c.first)
 		}
-		if got := outcomes(apply(t, client, c.req)); got != c.second {
+		if got := connectortest.Outcomes(apply(t, client, c.req)); got != c.second {
 			t.Errorf("second time: outcomes %s, want %s", got, c.second)
 		}
 	}
@@ -98,8 +99,8 @@ func TestNothingIsAttemptedAfterNotAfter(t *testing.T) {
 			req := leaver()
 			req.NotAfter = notAfter
 			got := apply(t, dial(t, f), req)
-			if outcomes(got) != "-----" || len(f.mutations()) != 0 {
-				t.Fatalf("outcomes %s, calls %v: a late plan touched the application", outcomes(got), f.mutations())
+			if connectortest.Outcomes(got) != "-----" || len(f.mutations()) != 0 {
+				t.Fatalf("outcomes %s, calls %v: a late plan touched the application", connectortest.Outcomes(got), f.mutations())
 			}
 			if reason := got.GetResults()[0].GetProblem().GetReason(); reason != connector.ReasonNotAfter {
 				t.Errorf("reason %q, want %q", reason, connector.ReasonNotAfter)
@@ -120,7 +121,7 @@ func TestNotAfterIsCheckedBeforeEachStepAndEndsTheOneInFlight(t *testing.T) {
 	}
 	req := leaver()
 	req.NotAfter = timestamppb.New(time.Now().Add(200 * time.Millisecond))
-	if got := outcomes(apply(t, dial(t, f), req)); got != "C?---" {
+	if got := connectortest.Outcomes(apply(t, dial(t, f), req)); got != "C?---" {
 		t.Fatalf("outcomes %s, want C?---: one step in flight is all that may be open", got)
 	}
 	if want := []string{"disable", "kill"}; !slices.Equal(f.mutations(), want) {
@@ -172,7 +173,7 @@ func TestWhatAFailureMeansForTheStepsBehindIt(t *testing.T) {
 				}
 				return nil
 			}
-			if got := outcomes(apply(t, dial(t, f), c.req)); got != c.want {
+			if got := connectortest.Outcomes(apply(t, dial(t, f), c.req)); got != c.want {
 				t.Fatalf("outcomes %s, want %s", got, c.want)
 			}
 		})
@@ -189,8 +190,8 @@ func TestAHalfMadeAccountIsNotForgotten(t *testing.T) {
 		return nil
 	}
 	got := apply(t, dial(t, f), joiner())
-	if outcomes(got) != "?---" || got.GetResults()[0].GetProducedId() != "1" || got.GetAccountId() != "1" {
-		t.Fatalf("outcomes %s, id %q: the id that came with the error is lost", outcomes(got), got.GetAccountId())
+	if connectortest.Outcomes(got) != "?---" || got.GetResults()[0].GetProducedId() != "1" || got.GetAccountId() != "1" {
+		t.Fatalf("outcomes %s, id %q: the id that came with the error is lost", connectortest.Outcomes(got), got.GetAccountId())
 	}
 	if got.GetObserved().GetId() != "1" {
 		t.Error("the half-made account was not read back")
@@ -223,8 +224,8 @@ func TestStepsThatNoConnectorShouldSee(t *testing.T) {
 			f.description.Limits.MaxSteps = 5
 			got := apply(t, dial(t, f), c.req)
 			last := got.GetResults()[len(got.GetResults())-1]
-			if outcomes(got) != c.want || last.GetProblem().GetCode() != c.code {
-				t.Fatalf("outcomes %s with %v, want %s with %v", outcomes(got), last.GetProblem(), c.want, c.code)
+			if connectortest.Outcomes(got) != c.want || last.GetProblem().GetCode() != c.code {
+				t.Fatalf("outcomes %s with %v, want %s with %v", connectortest.Outcomes(got), last.GetProblem(), c.want, c.code)
 			}
 			if n := len(f.mutations()); n != strings.Count(c.want, "U") {
 				t.Fatalf("the connector was called: %v", f.mutations())
@@ -243,8 +244,8 @@ func TestAPanicIsAnUnknownOutcomeThatSaysWhere(t *testing.T) {
 		return nil
 	}
 	got := apply(t, dial(t, f), leaver())
-	if outcomes(got) != "?CCC-" {
-		t.Fatalf("outcomes %s, want ?CCC-", outcomes(got))
+	if connectortest.Outcomes(got) != "?CCC-" {
+		t.Fatalf("outcomes %s, want ?CCC-", connectortest.Outcomes(got))
 	}
 	if message := got.GetResults()[0].GetProblem().GetMessage(); !strings.Contains(message, "apply_test.go:") || !strings.Contains(message, "index out of range") {
 		t.Errorf("the message does not say where and what: %q", message)
@@ -254,8 +255,8 @@ func TestAPanicIsAnUnknownOutcomeThatSaysWhere(t *testing.T) {
 func TestAMethodThatSaysNothingIsUnknown(t *testing.T) {
 	t.Parallel()
 	got := apply(t, dial(t, silent{newFake(ann())}), &connectorv1.ApplyRequest{AccountId: "1", Steps: []*connectorv1.Step{step(opDisable, "")}})
-	if outcomes(got) != "?" {
-		t.Fatalf("outcomes %s: a forgotten return value must not read as done", outcomes(got))
+	if connectortest.Outcomes(got) != "?" {
+		t.Fatalf("outcomes %s: a forgotten return value must not read as done", connectortest.Outcomes(got))
 	}
 }
 
@@ -279,13 +280,13 @@ func TestPendingIsPolledWithItsToken(t *testing.T) {
 	f := &slow{fake: newFake()}
 	client := dial(t, f)
 	got := apply(t, client, joiner())
-	if outcomes(got) != "P---" || got.GetResults()[0].GetPollToken() != "job-1" {
-		t.Fatalf("outcomes %s, token %q", outcomes(got), got.GetResults()[0].GetPollToken())
+	if connectortest.Outcomes(got) != "P---" || got.GetResults()[0].GetPollToken() != "job-1" {
+		t.Fatalf("outcomes %s, token %q", connectortest.Outcomes(got), got.GetResults()[0].GetPollToken())
 	}
 	again := joiner()
 	again.Steps[0].PollToken = "job-1"
-	if got = apply(t, client, again); outcomes(got) != "CUCC" || got.GetAccountId() != "1" {
-		t.Fatalf("outcomes %s, id %q: the polled CREATE must carry the plan on", outcomes(got), got.GetAccountId())
+	if got = apply(t, client, again); connectortest.Outcomes(got) != "CUCC" || got.GetAccountId() != "1" {
+		t.Fatalf("outcomes %s, id %q: the polled CREATE must carry the plan on", connectortest.Outcomes(got), got.GetAccountId())
 	}
 }
 

@@ -296,15 +296,3 @@ func apply(t *testing.T, client connectorv1.ConnectorClient, req *connectorv1.Ap
 func step(op eventv1.Op, target string) *connectorv1.Step {
 	return &connectorv1.Step{Op: op, Target: target, Attributes: map[string]string{"login": "ann"}}
 }
-
-// outcomes in short: C changed, U unchanged, F failed, ? unknown, P pending, - not attempted.
-func outcomes(resp *connectorv1.ApplyResponse) string {
-	out := ""
-	for _, r := range resp.GetResults() {
-		out += map[connectorv1.Outcome]string{
-			connectorv1.Outcome_OUTCOME_CHANGED: "C", connectorv1.Outcome_OUTCOME_UNCHANGED: "U", connectorv1.Outcome_OUTCOME_FAILED: "F",
-			connectorv1.Outcome_OUTCOME_UNKNOWN: "?", connectorv1.Outcome_OUTCOME_PENDING: "P", connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED: "-",
-		}[r.GetOutcome()]
-	}
-	return out
-}
