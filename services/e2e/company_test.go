@@ -1,15 +1,14 @@
 package e2e
 
 import (
-	"encoding/csv"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/tenurehq/tenure/services/e2e/employees"
 )
 
 // company is a real company's history, and how it ends.
@@ -18,46 +17,23 @@ type company struct {
 	records  []record  // what each of them says
 }
 
-// readCompany turns each row of the history into a webhook with the whole record as of the row's date.
-func readCompany(t *testing.T) company {
+// readCompany turns each event of the history into a webhook with the whole record as of its date.
+func readCompany(t *testing.T) (c company) {
 	t.Helper()
-	file, err := os.Open("testdata/employees/dataset_small_jml_events.csv")
+	history, err := employees.History()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	rows, err := csv.NewReader(file).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(rows[0], ","); got != "effective_date,event,emp_no,first_name,last_name,dept_no,title,hire_date" {
-		t.Fatalf("the history has the columns %s", got)
-	}
-	c, people := company{}, map[string]record{}
-	for n, row := range rows[1:] {
-		date, event, person := row[0], row[1], row[2]
-		r := people[person] // a row carries only what changed
-		r.ExternalID, r.GivenName, r.FamilyName, r.EffectiveDate = person, row[3], row[4], date
-		r.Email = strings.ToLower(fmt.Sprintf("%s.%s.%s@acme.example", row[3], row[4], person))
-		for value, field := range map[string]*string{row[5]: &r.Department, row[6]: &r.Title, row[7]: &r.StartDate} {
-			if value != "" {
-				*field = value
-			}
+	for n, e := range history {
+		r := record{
+			ExternalID: e.Number, Status: "active", GivenName: e.GivenName, FamilyName: e.FamilyName, Email: e.Email,
+			Department: e.Department, Title: e.Title, StartDate: e.HireDate, EffectiveDate: e.Date,
 		}
-		r.Status = "active"
-		if event == "leaver" {
+		if e.Left() {
 			r.Status = "terminated"
 		}
-		people[person] = r
-		day, err := time.Parse(time.DateOnly, date)
-		if err != nil {
-			t.Fatal(err)
-		}
 		c.records = append(c.records, r)
-		c.postings = append(c.postings, says(t, fmt.Sprintf("row-%04d", n+1), day.Add(12*time.Hour+time.Duration(n)*time.Second), r))
-	}
-	if len(c.postings) != 1771 || len(people) != 1000 {
-		t.Fatalf("%d events of %d people, want 1771 of 1000", len(c.postings), len(people))
+		c.postings = append(c.postings, says(t, fmt.Sprintf("row-%04d", n+1), e.At, r))
 	}
 	return c
 }

@@ -2,10 +2,8 @@ package ingest_test
 
 import (
 	"cmp"
-	"encoding/csv"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/e2e/employees"
 	"github.com/tenurehq/tenure/services/ingest/roster"
 )
 
@@ -127,48 +126,29 @@ func some(from, n int) []data {
 
 // row of the company's history.
 type row struct {
-	date, person string
-	says         data // the whole record as of the date
+	person string
+	made   time.Time // by HR
+	says   data      // the whole record as of the date
 }
 
 // history is that of a real company: 1,771 events of 1,000 people.
-func history(t *testing.T) []row {
+func history(t *testing.T) (rows []row) {
 	t.Helper()
-	file, err := os.Open("../e2e/testdata/employees/dataset_small_jml_events.csv")
+	events, err := employees.History()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	cells, err := csv.NewReader(file).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	people, rows := map[string]data{}, make([]row, 0, len(cells))
-	for _, c := range cells[1:] {
-		said, ok := people[c[2]] // a row carries only what changed
-		if !ok {
-			said = data{"external_id": c[2]}
+	for _, e := range events {
+		says := data{
+			"external_id": e.Number, "status": "active", "effective_date": e.Date, "given_name": e.GivenName, "family_name": e.FamilyName,
+			"email": e.Email, "department": e.Department, "title": e.Title, "start_date": e.HireDate,
 		}
-		said = said.with("status", "active", "effective_date", c[0], "given_name", c[3], "family_name", c[4],
-			"email", strings.ToLower(c[3]+"."+c[4]+"."+c[2]+"@acme.example"))
-		for i, field := range map[int]string{5: "department", 6: "title", 7: "start_date"} {
-			if c[i] != "" {
-				said[field] = c[i]
-			}
+		if e.Left() {
+			says["status"] = "terminated"
 		}
-		if c[1] == "leaver" {
-			said["status"] = "terminated"
-		}
-		people[c[2]] = said
-		rows = append(rows, row{c[0], c[2], said})
+		rows = append(rows, row{e.Number, e.At, says})
 	}
 	return rows
-}
-
-// madeOn is when HR made a row's record.
-func madeOn(n int, r row) time.Time {
-	day, _ := time.Parse(time.DateOnly, r.date)
-	return day.Add(12*time.Hour + time.Duration(n)*time.Second)
 }
 
 // asOf is everybody as of the first n rows of a history, in order of external id.

@@ -99,10 +99,10 @@ func TestLostWebhooksAreRepairedByTheRoster(t *testing.T) {
 			onBoth(t, func(t *testing.T, w *world) {
 				half := len(rows) / 2 // until then all is well
 				random := rand.New(rand.NewPCG(uint64(lost), 7))
-				w.founded(asOf(rows, half), madeOn(half, rows[half]))
+				w.founded(asOf(rows, half), rows[half].made)
 				for n := half; n < len(rows); n++ {
 					if random.IntN(100) >= lost {
-						w.deliver(fmt.Sprint("row-", n), changedAt(madeOn(n, rows[n]), rows[n].says))
+						w.deliver(fmt.Sprint("row-", n), changedAt(rows[n].made, rows[n].says))
 					}
 				}
 				truth := asOf(rows, len(rows))
@@ -156,7 +156,7 @@ func TestWhoIsNotOnARosterHasNotLeft(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		rows := history(t)
 		half := len(rows) * 3 / 4
-		w.founded(asOf(rows, half), madeOn(half, rows[half]))
+		w.founded(asOf(rows, half), rows[half].made)
 		told, was := w.told(), w.everybody()
 		// HR lists who is active at a later date; nobody told of those who left in between.
 		truth := asOf(rows, half+60)

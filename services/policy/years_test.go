@@ -1,8 +1,6 @@
 package policy_test
 
 import (
-	"encoding/csv"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
+	"github.com/tenurehq/tenure/services/e2e/employees"
 	"github.com/tenurehq/tenure/services/policy"
 	"github.com/tenurehq/tenure/services/policy/brake"
 )
@@ -42,36 +41,17 @@ type said struct {
 }
 
 // yearsOfACompany are 1,771 events of 1,000 people.
-func yearsOfACompany(t *testing.T) []said {
+func yearsOfACompany(t *testing.T) (all []said) {
 	t.Helper()
-	file, err := os.Open("../e2e/testdata/employees/dataset_small_jml_events.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	rows, err := csv.NewReader(file).ReadAll()
+	history, err := employees.History()
 	if err != nil {
 		t.Fatal(err)
 	}
 	kinds := map[string]eventv1.LifecycleKind{
 		"joiner": eventv1.LifecycleKind_LIFECYCLE_KIND_JOINER, "mover_dept": mover, "mover_title": mover, "leaver": leaver,
 	}
-	known := map[string]*peoplev1.Record{}
-	var all []said
-	for n, row := range rows[1:] {
-		day, err := time.Parse(time.DateOnly, row[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &peoplev1.Record{ExternalId: row[2], Department: known[row[2]].GetDepartment(), Title: known[row[2]].GetTitle()}
-		if row[5] != "" { // a row carries only what changed
-			r.Department = row[5]
-		}
-		if row[6] != "" {
-			r.Title = row[6]
-		}
-		known[row[2]] = r
-		all = append(all, said{day.Add(12*time.Hour + time.Duration(n)*time.Second), kinds[row[1]], row[2], r})
+	for _, e := range history {
+		all = append(all, said{e.At, kinds[e.Kind], e.Number, &peoplev1.Record{ExternalId: e.Number, Department: e.Department, Title: e.Title}})
 	}
 	return all
 }
