@@ -30,6 +30,7 @@ race: ## every test under the race detector
 	go test -race -timeout 30m work
 
 promises: ## what Tenure promises, tried, beside the bugs that must be found; also as out/promises.json (PROMISES=long: ten times as much)
+	@scripts/servers.sh
 	@mkdir -p out
 	go run -trimpath ./services/promises -out out/promises.json
 
