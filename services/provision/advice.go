@@ -30,8 +30,10 @@ var byReason = map[string]string{
 	"tenure.policy_silent": "Policy does not say whether this removal, which nobody ordered, may be done. It is asked again by itself; see why it does not answer.",
 	"tenure.policy_behind": "Policy knows an older decision about this person than was announced: it was restored from an older backup, or a replica lags. " +
 		"Nothing is done until it has decided anew as often as it had before; see when its database was restored.",
-	"tenure.policy_before_lift":   "The person was cut and lifted, and policy has not decided since. Nothing is given or taken before it has; see whether policy runs.",
-	"tenure.policy_away":          "The person is cut and what is known here of theirs is gone. Policy had announced more and does not answer; it is asked again.",
+	"tenure.policy_before_lift": "The person was cut and lifted, and policy has not decided since. Nothing is given or taken before it has; see whether policy runs.",
+	"tenure.policy_away":        "The person is cut and what is known here of theirs is gone. Policy had announced more and does not answer; it is asked again.",
+	"tenure.no_effect": "The application says that it did it, and what it shows then is not so. Look at the account there, and whether the application " +
+		"is read from a copy that does not follow. It is tried again within five minutes, or at once with a retry.",
 	"tenure.no_decision":          "Policy knows no decision about this person. Was its database lost? It decides anew from what ingest knows.",
 	connector.ReasonNoEntitlement: "The entitlement does not exist in the application, and Tenure never creates one. Create it there, or correct the role model; then retry.",
 	connector.ReasonNoAccount:     "The account vanished while it was worked on. Look in the application who deletes accounts.",

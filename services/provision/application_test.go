@@ -101,6 +101,9 @@ func (m *memory) Create(ctx context.Context, n connector.NewAccount) (connector.
 			return "", 0, connector.AlreadyExists(a.ID, "memory.409", "taken")
 		}
 	}
+	if slices.Contains(m.pretend, "CREATE") {
+		return "id-0", connector.Changed, nil
+	}
 	a := m.add(n.Attributes["login"], n.Attributes["mail"], n.Marker)
 	a.Status = connector.Disabled
 	m.effects = append(m.effects, "CREATE "+a.Name)

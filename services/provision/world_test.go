@@ -234,6 +234,7 @@ type world struct {
 
 	connectors map[string]connectorv1.ConnectorClient
 	log        *zap.Logger
+	now        func() time.Time // of the services started from now on
 
 	mu     sync.Mutex
 	heard  []bus.Event // what the workers said
@@ -256,7 +257,7 @@ func newWorld(tb testing.TB, engine string, apps ...app) *world {
 	tb.Helper()
 	w := &world{
 		t: tb, bus: bustest.New(tb), dbs: map[string]*sqldb.DB{}, connectors: map[string]connectorv1.ConnectorClient{},
-		cfg: provision.Config{Timing: quick}, change: make(chan struct{}),
+		cfg: provision.Config{Timing: quick}, change: make(chan struct{}), now: time.Now,
 		log: zaptest.NewLogger(tb, zaptest.Level(zap.ErrorLevel)),
 	}
 	w.policy = &policy{bus: w.bus, desired: map[string]*accessv1.Desired{}, answer: make(chan struct{})}
@@ -315,7 +316,7 @@ func (w *world) start() (*provision.Service, func()) {
 	w.t.Helper()
 	w.figure = prometheus.NewRegistry()
 	svc, err := provision.New(w.cfg, provision.Deps{
-		DBs: w.dbs, Sole: w.sole, Bus: w.bus, Access: w.access, People: w.people, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: time.Now,
+		DBs: w.dbs, Sole: w.sole, Bus: w.bus, Access: w.access, People: w.people, Connectors: w.connectors, Log: w.log, Registry: w.figure, Now: w.now,
 		Recorded: func(context.Context, string) (uint64, time.Duration, error) { return 0, 0, nil },
 	})
 	if err != nil {

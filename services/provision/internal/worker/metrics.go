@@ -15,6 +15,7 @@ type Metrics struct {
 	oldest *prometheus.GaugeVec
 	stuck  *prometheus.GaugeVec
 	calls  *prometheus.CounterVec
+	unseen *prometheus.CounterVec
 	broken *prometheus.GaugeVec
 }
 
@@ -34,15 +35,22 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tenure_connector_steps_total", Help: "Reads and steps, by what the connector said of them.",
 		}, []string{"app", "op", "outcome"}),
+		unseen: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tenure_connector_unseen_steps_total", Help: "Steps that the application called done and the read after them did not show.",
+		}, []string{"app"}),
 		broken: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tenure_breaker_open", Help: "1 while an application as a whole does not work and is left alone.",
 		}, []string{"app"}),
 	}
-	registry.MustRegister(m.leaver, m.oldest, m.stuck, m.calls, m.broken)
+	registry.MustRegister(m.leaver, m.oldest, m.stuck, m.calls, m.unseen, m.broken)
 	return m
 }
 
 func (m *Metrics) call(app, op, outcome string) { m.calls.WithLabelValues(app, op, outcome).Inc() }
+
+// notSeen counts steps that were called done and not seen to be. It is called with 0 before there are any: what has no figure
+// yet has no increase either.
+func (m *Metrics) notSeen(app string, steps int) { m.unseen.WithLabelValues(app).Add(float64(steps)) }
 
 func (m *Metrics) breaker(app string, open bool) {
 	value := 0.0

@@ -74,6 +74,9 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	if !committed {
 		return nil, errSuperseded
 	}
+	if k.neverShown(steps) {
+		k.deps.Metrics.notSeen(k.cfg.Application, 1)
+	}
 	k.ops = append(k.ops, op)
 	k.call(ctx, op, op.steps)
 	k.heard(op)
@@ -110,6 +113,12 @@ func (k *task) intent(steps []plan.Step, now, notAfter time.Time) (*operation, b
 	op.entry.NotAfter, op.entry.IntentAt = notAfter, now
 	op.entry.Intent, op.entry.IntentNonce, op.entry.IntentEvent = facts, nonce, event.ID
 	return op, event, nil
+}
+
+// neverShown says that an account is asked for again: the application named one that it had made, and shows none.
+func (k *task) neverShown(steps []plan.Step) bool {
+	return k.t.Record.Creating && k.t.Record.AccountID != "" &&
+		slices.ContainsFunc(steps, func(s plan.Step) bool { return s.Op == plan.Create })
 }
 
 // releases are the permissions for those of the steps that take something away.

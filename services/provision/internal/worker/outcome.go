@@ -79,8 +79,10 @@ func (k *task) end(ctx context.Context, p *connector.Problem) {
 	}
 	if stuck {
 		slow := k.cfg.Timing.Slow
-		if p.Reason == plan.ReasonNoRelease { // what two people released is to be done soon
-			slow = min(slow, k.cfg.Timing.Repair)
+		switch p.Reason {
+		case plan.ReasonNoRelease, // what two people released is to be done soon
+			reasonNoEffect: // nobody says when an application that only says yes is well again: it looked well all the time
+			slow = min(slow, k.cfg.Timing.Repair*4/5) // with the jitter not longer than Repair
 		}
 		k.t.DueAt = now.Add(max(p.RetryAfter, jitter(slow)))
 	}
@@ -179,6 +181,7 @@ func (k *task) finish(ctx context.Context, conclude func(*store.Target, store.St
 		without bool // no call was made
 	}
 	var conclusions []conclusion
+	unseen := 0
 	var kept []*operation
 	for _, op := range k.ops {
 		if op.pending && k.t.Pending == op.entry.Operation {
@@ -187,6 +190,7 @@ func (k *task) finish(ctx context.Context, conclude func(*store.Target, store.St
 		}
 		entry, event := k.conclude(op)
 		conclusions = append(conclusions, conclusion{entry, event, op.entry.IntentEvent == ""})
+		unseen += k.unseen(op)
 	}
 	lane := protoLane(k.lane)
 	var held bool
@@ -224,6 +228,9 @@ func (k *task) finish(ctx context.Context, conclude func(*store.Target, store.St
 	if err != nil { // the lease ends by itself, and the next holder takes up what is open
 		k.log.Warn("outcome not written", zap.String(telemetry.FieldPerson, k.t.Person), zap.Error(err))
 		return
+	}
+	if held {
+		k.deps.Metrics.notSeen(k.cfg.Application, unseen)
 	}
 	if held && !k.wasCut && !k.t.CutOffAt.IsZero() {
 		k.deps.Metrics.left(k.cfg.Application, plan.Since(k.t.EndedAt, time.Time{}, k.t.CutOffAt), plan.Since(k.t.EndedAt, k.t.EndKnownAt, k.t.CutOffAt))
@@ -321,6 +328,25 @@ func (k *task) stepOutcomes(op *operation) []*eventv1.StepOutcome {
 		}
 	}
 	return out
+}
+
+// unseen is how many steps of an operation were called done and are seen not to be so. A new account may show itself later, and
+// is counted when it is asked for again.
+func (k *task) unseen(op *operation) int {
+	if k.readAt.IsZero() || op.results == nil || !k.plan.Wait.IsZero() || op.entry.Generation != k.t.Generation {
+		return 0 // not read, not heard, not to be expected yet, or overruled since
+	}
+	n := 0
+	for i, s := range op.plan.Steps {
+		if calledDone(op.results[i]) && plan.Seen(s, k.plan.Account, k.can.can) == plan.NotDone {
+			n++
+		}
+	}
+	return n
+}
+
+func calledDone(r *connectorv1.StepResult) bool {
+	return r.GetOutcome() == connectorv1.Outcome_OUTCOME_CHANGED || r.GetOutcome() == connectorv1.Outcome_OUTCOME_UNCHANGED
 }
 
 // changed says that a step that was done had effect: it was called so, or nobody knows and it is so now.

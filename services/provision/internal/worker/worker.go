@@ -99,6 +99,7 @@ func New(cfg Config, deps Deps) *Worker {
 			entitlements: map[string]entitlement{},
 		},
 	}
+	deps.Metrics.notSeen(cfg.Application, 0)
 	deps.Bus.OnNewStream(func() {
 		wake(w.repairNow)
 		wake(w.cutsNow)

@@ -1,0 +1,95 @@
+package provision_test
+
+import (
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tenurehq/tenure/pkg/connector"
+	"github.com/tenurehq/tenure/services/provision/internal/store"
+)
+
+// clock is a machine's clock that a test sets.
+type clock struct{ off atomic.Int64 }
+
+func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.off.Load())) }
+func (c *clock) set(by time.Duration) { c.off.Store(int64(by)) }
+func (m *memory) pretends(ops ...string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pretend = ops
+}
+
+// unseen is the figure of what was called done and not seen; -1: there is none.
+func (w *world) unseen() float64 {
+	w.t.Helper()
+	families, err := w.figure.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "tenure_connector_unseen_steps_total" {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return -1
+}
+
+// TestWhatAnApplicationOnlySaidIsTriedWithinMinutes: an application that answers well and does nothing looks well all the time,
+// so nothing tells when it is mended.
+func TestWhatAnApplicationOnlySaidIsTriedWithinMinutes(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a")
+		w := newWorld(t, engine, one("code", m))
+		var c clock
+		w.now = c.now
+		w.start()
+		hire(t, w, "ann")
+		if got := w.unseen(); got != 0 {
+			t.Fatalf("%v steps not seen before there was one", got)
+		}
+		m.pretends("DISABLE")
+		w.publish(want{app: "code", person: "ann", state: none})
+		w.outcome("code", "ann", notDone)
+		until(t, "figure of what was not seen", func() bool { return w.unseen() > 0 })
+		w.finding(stuck)
+		w.untilTarget("code", "ann", "due within five minutes", func(x store.Target) bool {
+			return x.State == store.Stuck && x.Reason == "tenure.no_effect" && x.DueAt.Before(time.Now().Add(5*time.Minute))
+		})
+		m.pretends()
+		c.set(5 * time.Minute)
+		w.done("code", "ann")
+		w.finding(unstuck)
+		if got := m.only(t).Status; got != connector.Disabled {
+			t.Errorf("the account is %v", got)
+		}
+	})
+}
+
+// TestAnAccountThatIsOnlySaidToBeIsCounted, and one that shows itself late is not.
+func TestAnAccountThatIsOnlySaidToBeIsCounted(t *testing.T) {
+	t.Parallel()
+	m := newMemory("a")
+	m.pretends("CREATE", "GRANT", "ENABLE")
+	w := newWorld(t, "sqlite", one("code", m))
+	w.cfg.Timing.CreateGrace = time.Minute
+	var c clock
+	w.now = c.now
+	w.start()
+	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+	w.outcome("code", "ann", notDone)
+	w.untilTarget("code", "ann", "looked at again", func(x store.Target) bool { return x.Epoch > 2 && x.State == store.Retrying })
+	if got := w.unseen(); got != 0 {
+		t.Errorf("%v steps count as not seen although the account may still show itself", got)
+	}
+	c.set(time.Minute)
+	until(t, "figure of what was not seen", func() bool { return w.unseen() > 0 })
+	m.pretends()
+	c.set(3 * time.Minute)
+	w.done("code", "ann")
+	if got := m.journal(); !slices.Equal(got, []string{"CREATE ann", "GRANT ann a", "ENABLE ann"}) {
+		t.Errorf("the application did %v", got)
+	}
+}
