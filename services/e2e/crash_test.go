@@ -20,7 +20,6 @@ import (
 	"github.com/tenurehq/tenure/pkg/crash"
 	"github.com/tenurehq/tenure/pkg/rpc"
 	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
-	"github.com/tenurehq/tenure/services/audit/evidence"
 	"github.com/tenurehq/tenure/services/promises/table"
 )
 
@@ -296,39 +295,15 @@ func (c *crashing) checkJournals(t *testing.T, story company) {
 func (c *crashing) checkLog(t *testing.T, o operators) {
 	t.Helper()
 	await(t, "the log to be whole", func() (bool, string) {
-		r := c.cli(t, "audit", "verify", "-o", "json")
-		var report evidence.Report
-		if err := json.Unmarshal([]byte(r.stdout), &report); r.code != 0 || err != nil {
-			return false, r.stdout + r.stderr
+		report, err := verified(t, c.cli)
+		if err != nil {
+			return false, err.Error()
 		}
 		return len(report.Missing) == 0 && report.Origins["provision/wiki"] > 0 && report.Origins["provision/code"] > 0, fmt.Sprintf("%+v", report)
 	})
-	await(t, "every operation to have an outcome", func() (bool, string) { return c.outcomes(t, o) })
+	await(t, "every operation to have an outcome", func() (bool, string) { return o.outcomes(t, slices.Sorted(maps.Keys(c.apps))...) })
 	type aside struct{ Parked []any }
 	if said := answer[aside](t, c.cli(t, "events", "parked", "-o", "json")); len(said.Parked) > 0 {
 		t.Errorf("events were set aside: %v", said.Parked)
 	}
-}
-
-// outcomes says whether each operation in the applications has an outcome. While a process is away nobody knows.
-func (c *crashing) outcomes(t *testing.T, o operators) (bool, string) {
-	t.Helper()
-	people, err := o.list(t.Context())
-	if err != nil {
-		return false, err.Error()
-	}
-	for _, p := range people {
-		for app := range c.apps {
-			said, err := o.provision.Journal(t.Context(), &provisionv1.JournalRequest{PersonId: p.GetId(), Application: app})
-			if err != nil {
-				return false, err.Error()
-			}
-			for _, entry := range said.GetEntries() {
-				if entry.GetOutcomeAt() == nil {
-					return false, fmt.Sprintf("%s: operation %s of person %s has none", app, entry.GetOperationId(), p.GetId())
-				}
-			}
-		}
-	}
-	return len(people) > 0, "nobody is known"
 }

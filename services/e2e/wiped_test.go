@@ -12,7 +12,6 @@ import (
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
-	"github.com/tenurehq/tenure/services/audit/evidence"
 	"github.com/tenurehq/tenure/services/promises/table"
 )
 
@@ -170,10 +169,9 @@ func (w *wiped) check(t *testing.T) {
 		nothingTwice(t, name, demoJournal(t, wiki), right)
 	}
 	await(t, "the log to be whole", func() (bool, string) {
-		r := w.cli(t, "audit", "verify", "-o", "json")
-		var report evidence.Report
-		if err := json.Unmarshal([]byte(r.stdout), &report); r.code != 0 || err != nil {
-			return false, r.stdout + r.stderr
+		report, err := verified(t, w.cli)
+		if err != nil {
+			return false, err.Error()
 		}
 		whole := len(report.Missing) == 0 && int(report.Origins["ingest"]) >= w.joined
 		for name := range w.apps {

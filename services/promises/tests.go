@@ -21,6 +21,7 @@ type test struct {
 var tests = []test{
 	{name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints"},
 	{name: "TestAWipedStreamLosesNothing"},
+	{name: "TestFaultsAreSeenAndHealWithoutHands"},
 }
 
 // tryTests runs the tests, one after the other: they need the machine.

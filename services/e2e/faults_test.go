@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tenurehq/tenure/services/promises/table"
+)
+
+const (
+	alarmTime  = 2 * time.Minute // within which an operator is called
+	settleTime = 2 * time.Minute // within which everything is as it should be once a fault is over; the leases of the dead are 60 s of it
+)
+
+// least is how long each fault lasts, however soon it is seen.
+const least = 10 * time.Second
+
+// fault is one thing that goes wrong, and what is expected of it.
+type fault struct {
+	name  string
+	world func(*testing.T) *world
+	alarm string        // that rises
+	quick bool          // it takes seconds, and so a part in make test
+	needs func() string // says why it cannot be made here; nil: it can be made anywhere
+	// begin makes it so. It returns what ends it; nobody does anything else by hand.
+	begin func(t *testing.T, w *world) (heal func())
+}
+
+// faults are all of them.
+func faults() []fault {
+	return slices.Concat(applicationFaults)
+}
+
+// Whatever goes wrong for a while, an operator is called; and when it is over, everything comes to its end by itself: no event is
+// lost, nobody has two accounts, and who left has nothing and was given nothing.
+func TestFaultsAreSeenAndHealWithoutHands(t *testing.T) {
+	for _, f := range faults() {
+		t.Run(f.name, func(t *testing.T) {
+			if !f.quick && !whole() && !tabled() {
+				t.Skip("it takes a minute or more: make promises")
+			}
+			t.Parallel()
+			f.try(t)
+		})
+	}
+}
+
+func (f fault) try(t *testing.T) {
+	t.Helper()
+	r := table.Row{Promise: "P14", Tried: "fault: " + f.name, Violations: 1, Figure: "not at the end"}
+	defer func() { promised(t, r) }()
+	if f.needs != nil {
+		if why := f.needs(); why != "" {
+			r.Violations, r.Figure = 0, "NOT RUN: "+why
+			t.Skip(r.Figure)
+		}
+	}
+	w := f.world(t)
+	alarmed, settled := f.tell(t, w)
+	r.N = len(w.words)
+	if r.Figure = fmt.Sprintf("alarm %q after %s, settled %s after its end", f.alarm, alarmed, settled); !t.Failed() {
+		r.Violations = 0
+	}
+	t.Log(r.Figure)
+}
+
+// joiners, movers and leavers are how many there are of each, in each part of the story.
+const joiners, movers, leavers = 4, 4, 4
+
+// tell tells the story that all faults share: people join; while something goes wrong others join, some of all move, and some leave,
+// one of them before anything could have been done for them.
+func (f fault) tell(t *testing.T, w *world) (alarmed, settled time.Duration) {
+	t.Helper()
+	var before, during []record
+	for n := range movers + leavers {
+		before = append(before, person(n))
+	}
+	<-w.say(t, before...)
+	awaitFor(t, settleTime, "everybody to be settled before anything goes wrong", func() (bool, string) { return w.settled(t) })
+	quiet := readFigures(t.Context(), w.listeners)
+	if on := rising(quiet, quiet); len(on) > 0 {
+		t.Fatalf("alarms before anything goes wrong: %v", on)
+	}
+
+	heal := f.begin(t, w)
+	began := time.Now()
+	for n := range joiners {
+		during = append(during, person(100+n))
+	}
+	for n := range movers {
+		moved := before[n]
+		moved.Department = "d005"
+		during = append(during, moved)
+	}
+	for _, leaver := range append(slices.Clone(before[movers:]), during[0]) {
+		leaver.Status = "terminated"
+		during = append(during, leaver)
+	}
+	accepted := w.say(t, during...)
+	var on []string
+	awaitFor(t, alarmTime, "the alarm "+f.alarm, func() (bool, string) {
+		on = rising(quiet, readFigures(t.Context(), w.listeners))
+		return slices.Contains(on, f.alarm), strings.Join(on, ", ")
+	})
+	alarmed = time.Since(began).Round(100 * time.Millisecond)
+
+	await(t, "the fault to have lasted", func() (bool, string) { return time.Since(began) >= least, "" })
+	heal()
+	ended := time.Now()
+	awaitFor(t, settleTime, "HR to be heard", func() (bool, string) {
+		select {
+		case <-accepted:
+			return true, ""
+		default:
+			return false, "somebody is not"
+		}
+	})
+	awaitFor(t, time.Until(ended.Add(settleTime)), "everybody to be settled", func() (bool, string) { return w.settled(t) })
+	settled = time.Since(ended).Round(100 * time.Millisecond)
+	w.check(t)
+	awaitFor(t, settleTime, "the alarms to end", func() (bool, string) {
+		now := readFigures(t.Context(), w.listeners)
+		on := rising(now, now)
+		return len(on) == 0, strings.Join(on, ", ")
+	})
+	return alarmed, settled
+}
