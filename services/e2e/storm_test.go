@@ -193,8 +193,8 @@ func (s *storm) storeDeleted(t *testing.T) {
 // troubles is how often an application loses a reply, or says that it is asked too often.
 const troubles = 12
 
-// applicationsAway lets each application be down for a while and lose replies, the directory be busy and the suite be asked
-// too often, while the history goes on.
+// applicationsAway lets each application be down for a while, lose replies and say that it is asked too often, in its own way,
+// while the history goes on: the directory is busy, the suite answers 429, the warehouse takes no more connections.
 func (s *storm) applicationsAway(t *testing.T) {
 	hr := s.serve(t, sqldb.SQLite).hr(t)
 	postings := s.company.postings
@@ -210,12 +210,17 @@ func (s *storm) applicationsAway(t *testing.T) {
 	}
 	s.suite.Throttle(troubles)
 	s.toDirectory.setBusy(true)
+	s.warehouse.sql(t, `ALTER ROLE tenure_worker CONNECTION LIMIT 0`)
+	s.toWarehouse.setDown(true) // what is open would stay so
+	s.toWarehouse.setDown(false)
 	hr.postAll(t, postings[:tenth], true)
-	await(t, "the directory to have been busy", func() (bool, string) {
+	await(t, "the directory and the warehouse to have turned requests away", func() (bool, string) {
 		_, turned := s.toDirectory.counts()
-		return turned > 0, "it was asked nothing"
+		refused := strings.Count(read(t, s.warehouse.log(t)), "FATAL:  too many connections for role \"tenure_worker\"")
+		return turned > 0 && refused > 0, fmt.Sprintf("%d and %d", turned, refused)
 	})
 	s.toDirectory.setBusy(false)
+	s.warehouse.sql(t, `ALTER ROLE tenure_worker CONNECTION LIMIT -1`)
 	hr.postAll(t, postings[tenth:], true)
 	s.settle(t)
 	for n, w := range wires {
