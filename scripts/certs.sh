@@ -3,7 +3,7 @@
 # (its common name is the service's name, which is its identity), one for NATS, one for PostgreSQL and one for an
 # operator. Not for production: use your own authority there.
 #
-#   scripts/certs.sh DIR [HOST...]   HOST: further names the services are reached by (default: localhost and 127.0.0.1)
+#   scripts/certs.sh DIR [HOST...]   HOST: further names or addresses they are reached by, besides localhost and 127.0.0.1
 set -euo pipefail
 dir=${1:?usage: scripts/certs.sh DIR [HOST...]}
 shift
@@ -22,7 +22,9 @@ fi
 issue() { # name
 	[ -e "$1.crt" ] && return
 	local names="DNS:$1,DNS:localhost,IP:127.0.0.1,IP:::1"
-	for host in "${hosts[@]}"; do names+=",DNS:$host"; done
+	for host in "${hosts[@]}"; do
+		if [[ $host =~ ^[0-9.]+$ || $host == *:* ]]; then names+=",IP:$host"; else names+=",DNS:$host"; fi
+	done
 	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" -keyout "$1.key" -out "$1.csr" 2>/dev/null
 	openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days $days -out "$1.crt" \
 		-extfile <(printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n' "$names") 2>/dev/null

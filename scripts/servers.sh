@@ -12,6 +12,8 @@ command -v openssl >/dev/null || packages+=(openssl)
 command -v ldapsearch >/dev/null || packages+=(ldap-utils)
 command -v psql >/dev/null || packages+=(postgresql-client)
 command -v curl >/dev/null || packages+=(curl)
+command -v strace >/dev/null || packages+=(strace)
+command -v ip >/dev/null || [ -x /usr/sbin/ip ] || packages+=(iproute2)
 command -v node >/dev/null || packages+=(nodejs)
 command -v npm >/dev/null || packages+=(npm)
 

@@ -26,6 +26,7 @@ type alarm struct {
 // alarms are the rules. What only counts up is compared with what it was before.
 var alarms = []alarm{
 	{"not ready", func(_, now figures) bool { return now.greatest("unready") > 0 }},
+	{"a NATS node is away", func(_, now figures) bool { return now.greatest("unhealthy") > 0 }},
 	{"urgent work waits", func(_, now figures) bool { return now.greatest("tenure_oldest_due_seconds", "lane=urgent") > 60 }},
 	{"stuck", func(_, now figures) bool { return now.greatest("tenure_stuck_items") > 0 }},
 	{"breaker open", func(_, now figures) bool { return now.greatest("tenure_breaker_open") > 0 }},
@@ -81,10 +82,17 @@ func (f figures) failed(op string) float64 {
 	return f.sum("tenure_connector_steps_total", op) - f.sum("tenure_connector_steps_total", op, "outcome=OK")
 }
 
-// readFigures asks the listeners for their figures. One that is not ready, or does not answer within three seconds, adds an unready.
-func readFigures(ctx context.Context, listeners []string) figures {
+// figures asks everybody for their figures. One that is not ready, or does not answer within three seconds, adds an unready.
+func (w *world) figures(ctx context.Context) figures {
 	all := figures{}
-	for _, address := range listeners {
+	for _, probe := range w.probes {
+		soon, cancel := context.WithTimeout(ctx, 3*time.Second)
+		if status, _, err := get(soon, probe); err != nil || status != http.StatusOK {
+			all["unhealthy|probe="+probe] = 1
+		}
+		cancel()
+	}
+	for _, address := range w.listeners {
 		if readFrom(ctx, address, all) != nil {
 			all["unready|listener="+address] = 1
 		}

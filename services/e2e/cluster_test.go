@@ -29,6 +29,13 @@ type cluster struct {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	made := filepath.Join(installation(t), "deploy")
+	certs := filepath.Join(made, "certs")
+	return newClusterOn(t, made, natsServer(t, certs), postgresServer(t, certs))
+}
+
+// newClusterOn is newCluster with the secrets that were made, and NATS and PostgreSQL elsewhere.
+func newClusterOn(t *testing.T, made, nats, postgres string) *cluster {
+	t.Helper()
 	c := &cluster{
 		dir: t.TempDir(), certs: filepath.Join(made, "certs"), secret: read(t, filepath.Join(made, "secrets", "acme-hr")),
 		at: map[string][]string{}, apps: map[string]wiki{}, running: map[string]*process{},
@@ -40,8 +47,8 @@ func newCluster(t *testing.T) *cluster {
 		c.apps[app] = wiki{freeAddresses(t, 1)[0]}
 	}
 	changes := []string{
-		"tls://nats:4222", natsServer(t, c.certs),
-		"@postgres:5432", "@" + postgresServer(t, c.certs),
+		"tls://nats:4222", nats,
+		"@postgres:5432", "@" + postgres,
 		"/etc/tenure/certs", c.certs, "../../certs", c.certs, "../../secrets", filepath.Join(made, "secrets"), "/var/lib/tenure", "data",
 	}
 	for service, at := range c.at {

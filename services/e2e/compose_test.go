@@ -161,7 +161,7 @@ func TestComposeGivesEachServiceTheConfigurationItNeedsAndNobodyElsesKey(t *test
 
 // installation is the part of deploy that each installation makes for itself, made by the commands that
 // docker-compose.yml tells.
-func installation(t *testing.T) string {
+func installation(t *testing.T, hosts ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -174,9 +174,9 @@ func installation(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commands := "mkdir -p deploy/secrets\n" + `"$0" deploy/certs >/dev/null` + "\n" +
+	commands := "mkdir -p deploy/secrets\n" + `"$0" deploy/certs "$@" >/dev/null` + "\n" +
 		`(umask 077; echo "whsec_$(openssl rand -base64 32)" >deploy/secrets/acme-hr)`
-	shell := exec.CommandContext(t.Context(), "bash", "-euc", commands, script)
+	shell := exec.CommandContext(t.Context(), "bash", append([]string{"-euc", commands, script}, hosts...)...)
 	shell.Dir = dir
 	if out, err := shell.CombinedOutput(); err != nil {
 		t.Fatalf("make certificates and secrets: %v\n%s", err, out)

@@ -25,13 +25,15 @@ type fault struct {
 	alarm string        // that rises
 	quick bool          // it takes seconds, and so a part in make test
 	needs func() string // says why it cannot be made here; nil: it can be made anywhere
+	// spares says that everybody gets what they should while it lasts.
+	spares bool
 	// begin makes it so. It returns what ends it; nobody does anything else by hand.
 	begin func(t *testing.T, w *world) (heal func())
 }
 
 // faults are all of them.
 func faults() []fault {
-	return slices.Concat(applicationFaults)
+	return slices.Concat(applicationFaults, natsFaults, postgresFaults)
 }
 
 // Whatever goes wrong for a while, an operator is called; and when it is over, everything comes to its end by itself: no event is
@@ -80,7 +82,7 @@ func (f fault) tell(t *testing.T, w *world) (alarmed, settled time.Duration) {
 	}
 	<-w.say(t, before...)
 	awaitFor(t, settleTime, "everybody to be settled before anything goes wrong", func() (bool, string) { return w.settled(t) })
-	quiet := readFigures(t.Context(), w.listeners)
+	quiet := w.figures(t.Context())
 	if on := rising(quiet, quiet); len(on) > 0 {
 		t.Fatalf("alarms before anything goes wrong: %v", on)
 	}
@@ -102,11 +104,15 @@ func (f fault) tell(t *testing.T, w *world) (alarmed, settled time.Duration) {
 	accepted := w.say(t, during...)
 	var on []string
 	awaitFor(t, alarmTime, "the alarm "+f.alarm, func() (bool, string) {
-		on = rising(quiet, readFigures(t.Context(), w.listeners))
+		on = rising(quiet, w.figures(t.Context()))
 		return slices.Contains(on, f.alarm), strings.Join(on, ", ")
 	})
 	alarmed = time.Since(began).Round(100 * time.Millisecond)
 
+	if f.spares {
+		awaitFor(t, settleTime, "everybody to be settled in spite of it", func() (bool, string) { return w.settled(t) })
+		t.Logf("everybody was settled %s after it began", time.Since(began).Round(100*time.Millisecond))
+	}
 	await(t, "the fault to have lasted", func() (bool, string) { return time.Since(began) >= least, "" })
 	heal()
 	ended := time.Now()
@@ -122,7 +128,7 @@ func (f fault) tell(t *testing.T, w *world) (alarmed, settled time.Duration) {
 	settled = time.Since(ended).Round(100 * time.Millisecond)
 	w.check(t)
 	awaitFor(t, settleTime, "the alarms to end", func() (bool, string) {
-		now := readFigures(t.Context(), w.listeners)
+		now := w.figures(t.Context())
 		on := rising(now, now)
 		return len(on) == 0, strings.Join(on, ", ")
 	})

@@ -118,8 +118,15 @@ func launch(t *testing.T, dir, name string, args ...string) *process {
 // launchIn is launch with an environment of its own.
 func launchIn(t *testing.T, env []string, dir, name string, args ...string) *process {
 	t.Helper()
+	return launchUnder(t, nil, env, dir, name, args...)
+}
+
+// launchUnder is launchIn by the hand of another program, which becomes it: the line of that program, or nothing.
+func launchUnder(t *testing.T, under, env []string, dir, name string, args ...string) *process {
+	t.Helper()
 	p := &process{name: name, done: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), program(t, name), args...) // it ends by Cleanup
+	line := append(append(slices.Clone(under), program(t, name)), args...)
+	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), line[0], line[1:]...) // it ends by Cleanup
 	p.cmd.Dir, p.cmd.Env = dir, env
 	out, err := os.CreateTemp(dir, name+"-*.out")
 	if err != nil {

@@ -21,6 +21,16 @@ import (
 // postgresServer runs PostgreSQL with the files of deploy/postgres and returns its host and port.
 func postgresServer(t *testing.T, certs string) string {
 	t.Helper()
+	admin, err := url.Parse(postgresAdmin(t, certs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return admin.Host
+}
+
+// postgresAdmin is postgresServer, and returns the superuser's DSN.
+func postgresAdmin(t *testing.T, certs string) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "tenure-e2e-") //nolint:usetesting // the server's user cannot enter the test's own folder
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +65,7 @@ func postgresServer(t *testing.T, certs string) string {
 			t.Fatalf("deploy/postgres/init.sql: %s: %v", statement, err)
 		}
 	}
-	return conn.Config().Host + ":" + strconv.Itoa(int(conn.Config().Port))
+	return admin
 }
 
 // giveToServer gives a file to whom the server runs as: root's tests run it as somebody else, as PostgreSQL demands.

@@ -21,8 +21,13 @@ type world struct {
 	*mix       // of it the suite alone
 	gate *gate // before the suite
 
-	tenure    *tenure   // one process
+	toDatabase *wire
+
+	tenure    *tenure   // one process, where it is
+	nodes     *nodes    // of NATS, where there are three
+	database  *database // where it is stopped and started
 	listeners []string  // of figures and probes
+	probes    []string  // of other servers
 	hr        *hr       // the HR system
 	door      operators // to look at Tenure
 	cli       func(*testing.T, ...string) ran
