@@ -85,6 +85,11 @@ func (b *bench) close() error {
 
 // run counts, measures in rounds, and tells.
 func (b *bench) run(ctx context.Context) error {
+	for _, engine := range b.names() {
+		if err := b.growth(ctx, engine); err != nil {
+			return fmt.Errorf("growth on %s: %w", engine, err)
+		}
+	}
 	for round := range b.behind {
 		engines := b.names()
 		if round%2 == 1 {
@@ -119,7 +124,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 	}
 	for _, s := range b.sides {
-		peak, err := s.tenure.child.peakMemory()
+		peak, err := s.tenure.child.memory("VmHWM")
 		if err != nil {
 			return err
 		}

@@ -76,18 +76,18 @@ func (c *child) tail() string {
 	return string(text[max(0, len(text)-4000):])
 }
 
-// peakMemory is the most memory the program had resident, in MB (VmHWM).
-func (c *child) peakMemory() (float64, error) {
+// memory is what the kernel says that the program has resident, in MB: VmRSS now, VmHWM at most.
+func (c *child) memory(of string) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
 		fields := strings.Fields(line)
-		if len(fields) == 3 && fields[0] == "VmHWM:" {
+		if len(fields) == 3 && fields[0] == of+":" {
 			kB, err := strconv.ParseFloat(fields[1], 64)
 			return kB / 1024, err
 		}
 	}
-	return 0, errors.New("the kernel does not tell VmHWM")
+	return 0, fmt.Errorf("the kernel does not tell %s", of)
 }

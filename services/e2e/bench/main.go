@@ -31,6 +31,8 @@ type options struct {
 	leavers int // of each half of a round behind joiners
 	backlog int // joiners that they are behind
 	behind  int // such rounds
+	growth  sizes
+	windows int // at each size
 	engines string
 	profile string
 	dir     string
@@ -50,6 +52,9 @@ func start(ctx context.Context, args []string) error {
 	flags.IntVar(&o.leavers, "leavers", 50, "leavers in each half of a round: idle, and behind joiners")
 	flags.IntVar(&o.backlog, "backlog", 10000, "joiners that the leavers are behind")
 	flags.IntVar(&o.behind, "behind", 10, "rounds of leavers behind joiners, for each engine")
+	o.growth = sizes{1000, 10000}
+	flags.Var(&o.growth, "growth", "numbers of people, ascending, that the cost of an event is compared at; empty: it is not measured")
+	flags.IntVar(&o.windows, "windows", 5, "measured windows at each number of people")
 	flags.StringVar(&o.engines, "engines", "sqlite,postgres", "engines, in the order of a round")
 	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles: Tenure then runs inside this process, without floors")
 	flags.StringVar(&o.dir, "dir", "", "folder for the data, which is kept; default: a temporary one")
