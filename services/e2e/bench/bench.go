@@ -54,7 +54,7 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build tenure: %w\n%s", err, out), b.close())
 	}
-	if slices.Contains(b.names(), enginePostgres) {
+	if slices.Contains(b.names(), enginePostgres) || o.peers != "" {
 		if b.pg, err = startPostgres(ctx); err != nil {
 			return nil, errors.Join(err, b.close())
 		}
@@ -83,13 +83,41 @@ func (b *bench) close() error {
 	return errors.Join(errs...)
 }
 
-// run counts, measures in rounds, and tells.
+// run measures each part, and tells.
 func (b *bench) run(ctx context.Context) error {
-	for _, engine := range b.names() {
-		if err := b.growth(ctx, engine); err != nil {
-			return fmt.Errorf("growth on %s: %w", engine, err)
+	for _, part := range b.parts() {
+		if b.only != "" && b.only != part.name {
+			continue
+		}
+		if err := part.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
+	b.figures.print(b.options)
+	return write(b.out, b.figures.json)
+}
+
+// part is something that is measured by itself, on Tenures of its own.
+type part struct {
+	name    string
+	measure func(context.Context) error
+}
+
+func (b *bench) parts() []part {
+	return []part{{"growth", b.growing}, {"behind", b.behindJoiners}, {"rounds", b.allRounds}, {"peers", b.besidePeers}}
+}
+
+func (b *bench) growing(ctx context.Context) error {
+	for _, engine := range b.names() {
+		if err := b.growth(ctx, engine); err != nil {
+			return fmt.Errorf("on %s: %w", engine, err)
+		}
+	}
+	return nil
+}
+
+// behindJoiners are the rounds of leavers behind joiners.
+func (b *bench) behindJoiners(ctx context.Context) error {
 	for round := range b.behind {
 		engines := b.names()
 		if round%2 == 1 {
@@ -97,14 +125,19 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		for _, engine := range engines {
 			if err := b.leaversBehind(ctx, engine, round+1); err != nil {
-				return fmt.Errorf("leavers behind joiners, round %d on %s: %w", round+1, engine, err)
+				return fmt.Errorf("round %d on %s: %w", round+1, engine, err)
 			}
 		}
 	}
+	return nil
+}
+
+// allRounds counts, and measures rates and latencies beside their floors.
+func (b *bench) allRounds(ctx context.Context) error {
+	if b.rounds == 0 {
+		return nil
+	}
 	for _, engine := range b.names() {
-		if b.rounds == 0 {
-			break
-		}
 		if err := b.count(ctx, engine); err != nil {
 			return fmt.Errorf("count on %s: %w", engine, err)
 		}
@@ -130,8 +163,7 @@ func (b *bench) run(ctx context.Context) error {
 		}
 		b.figures.add("peak_memory_mb", s.engine, "MB", peak, 0)
 	}
-	b.figures.print(b.options)
-	return write(b.out, b.figures.json)
+	return nil
 }
 
 // count counts the row writes and messages of an event: the statistics of a Tenure that did nothing but start, less
@@ -215,7 +247,7 @@ func (b *bench) open(ctx context.Context, engine string) error {
 	s := &side{engine: engine, tenure: t, people: &population{}}
 	b.sides = append(b.sides, s)
 	for range 2 {
-		if _, _, err := b.flood(ctx, s); err != nil {
+		if _, _, err := b.flood(ctx, s, s.people.mix(b.events)); err != nil {
 			return err
 		}
 	}
@@ -235,10 +267,9 @@ func (b *bench) open(ctx context.Context, engine string) error {
 }
 
 // flood is one throughput round of Tenure: how long until all are acknowledged, and until all are read back.
-func (b *bench) flood(ctx context.Context, s *side) (acked, done time.Duration, err error) {
+func (b *bench) flood(ctx context.Context, s *side, events []event) (acked, done time.Duration, err error) {
 	sender := newSender(s.tenure.webhook, s.tenure.keys, b.clients)
 	defer sender.close()
-	events := s.people.mix(b.events)
 	before, err := s.tenure.db.sent(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -257,7 +288,7 @@ func (b *bench) flood(ctx context.Context, s *side) (acked, done time.Duration, 
 // round measures everything once on one engine.
 func (b *bench) round(ctx context.Context, s *side) error {
 	perSecond := func(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }
-	acked, done, err := b.flood(ctx, s)
+	acked, done, err := b.flood(ctx, s, s.people.mix(b.events))
 	if err != nil {
 		return err
 	}
@@ -286,19 +317,7 @@ func (b *bench) round(ctx context.Context, s *side) error {
 
 // latency measures events at low rate, and the floor's path of as many.
 func (b *bench) latency(ctx context.Context, s *side, name string, slow []event, percentiles ...float64) error {
-	before, err := s.tenure.db.sent(ctx)
-	if err != nil {
-		return err
-	}
-	sender := newSender(s.tenure.webhook, s.tenure.keys, 1)
-	defer sender.close()
-	if err := sender.drip(ctx, slow, b.every); err != nil {
-		return err
-	}
-	if err := s.tenure.db.settled(ctx, before, len(slow)); err != nil {
-		return err
-	}
-	took, err := s.tenure.db.latencies(ctx, slow)
+	took, err := b.drip(ctx, s, slow)
 	if err != nil {
 		return err
 	}
@@ -310,6 +329,23 @@ func (b *bench) latency(ctx context.Context, s *side, name string, slow []event,
 		b.figures.sample(fmt.Sprintf("%s_p%.0f_ms", name, 100*p), s.engine, p, took, path)
 	}
 	return nil
+}
+
+// drip is events at low rate: how long each took in Tenure.
+func (b *bench) drip(ctx context.Context, s *side, slow []event) ([]time.Duration, error) {
+	before, err := s.tenure.db.sent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sender := newSender(s.tenure.webhook, s.tenure.keys, 1)
+	defer sender.close()
+	if err := sender.drip(ctx, slow, b.every); err != nil {
+		return nil, err
+	}
+	if err := s.tenure.db.settled(ctx, before, len(slow)); err != nil {
+		return nil, err
+	}
+	return s.tenure.db.latencies(ctx, slow)
 }
 
 // profile runs Tenure inside this process and writes profiles of each engine's throughput rounds: CPU, and what is on the
@@ -329,7 +365,7 @@ func (b *bench) profile(ctx context.Context) error {
 }
 
 func (b *bench) profiled(ctx context.Context, s *side) error {
-	if _, _, err := b.flood(ctx, s); err != nil {
+	if _, _, err := b.flood(ctx, s, s.people.mix(b.events)); err != nil {
 		return err
 	}
 	err := write(filepath.Join(b.options.profile, s.engine+".cpu.pprof"), func(w io.Writer) error {
@@ -338,7 +374,7 @@ func (b *bench) profiled(ctx context.Context, s *side) error {
 		}
 		defer pprof.StopCPUProfile()
 		for range b.rounds {
-			acked, done, err := b.flood(ctx, s)
+			acked, done, err := b.flood(ctx, s, s.people.mix(b.events))
 			if err != nil {
 				return err
 			}

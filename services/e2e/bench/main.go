@@ -34,6 +34,8 @@ type options struct {
 	growth  sizes
 	windows int // at each size
 	engines string
+	peers   string
+	only    string
 	profile string
 	dir     string
 }
@@ -44,7 +46,7 @@ func start(ctx context.Context, args []string) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.out, "out", "", "file for the figures as JSON lines")
-	flags.IntVar(&o.rounds, "rounds", 5, "measured rounds for each engine; 0: leavers behind joiners alone")
+	flags.IntVar(&o.rounds, "rounds", 5, "measured rounds for each engine, and beside a peer")
 	flags.IntVar(&o.events, "events", 600, "lifecycle events in a throughput round")
 	flags.IntVar(&o.slow, "slow", 60, "lifecycle events in a latency round")
 	flags.DurationVar(&o.every, "every", 25*time.Millisecond, "time between two events of a latency round")
@@ -56,6 +58,8 @@ func start(ctx context.Context, args []string) error {
 	flags.Var(&o.growth, "growth", "numbers of people, ascending, that the cost of an event is compared at; empty: it is not measured")
 	flags.IntVar(&o.windows, "windows", 5, "measured windows at each number of people")
 	flags.StringVar(&o.engines, "engines", "sqlite,postgres", "engines, in the order of a round")
+	flags.StringVar(&o.peers, "peers", "", "river: Tenure on PostgreSQL is measured beside scripts/river, too")
+	flags.StringVar(&o.only, "only", "", "the one part to measure: growth, behind, rounds or peers")
 	flags.StringVar(&o.profile, "profile", "", "folder for CPU profiles: Tenure then runs inside this process, without floors")
 	flags.StringVar(&o.dir, "dir", "", "folder for the data, which is kept; default: a temporary one")
 	if err := flags.Parse(args); err != nil {
@@ -63,6 +67,9 @@ func start(ctx context.Context, args []string) error {
 	}
 	if o.rounds < 0 || o.events < 2 || o.slow < 1 || o.clients < 1 || o.leavers < 1 || o.backlog < 1 || o.behind < 0 {
 		return errors.New("events, slow, clients, leavers and backlog must be positive, rounds and behind not negative")
+	}
+	if o.peers != "" && o.peers != peerRiver {
+		return fmt.Errorf("peers: %q is not known, only %q is", o.peers, peerRiver)
 	}
 	b, err := newBench(ctx, o)
 	if err != nil {

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
+)
+
+const peerRiver = "river"
+
+// peer is another program for the same task, under the same load on the same database server (scripts/river).
+type peer struct {
+	child  *child
+	db     *sql.DB
+	url    string
+	keys   *standardwebhooks.Keys
+	people *population
+}
+
+// openRiver builds and starts the peer, with the secret of the Tenure that it is beside, and gives it the rounds that are not
+// counted.
+func (b *bench) openRiver(ctx context.Context, beside *tenure) (_ *peer, err error) {
+	binary := filepath.Join(b.work, peerRiver)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, ".") //nolint:gosec // G204: our own program
+	build.Dir, build.Env = filepath.Join("scripts", peerRiver), append(os.Environ(), "GOWORK=off")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build %s (the bench must run at the root of the repository): %w\n%s", build.Dir, err, out)
+	}
+	if err := b.pg.create(ctx, peerRiver); err != nil {
+		return nil, err
+	}
+	port, err := freePort(ctx)
+	if err != nil {
+		return nil, err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	p := &peer{url: "http://" + address + "/", keys: beside.keys, people: &population{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	dir := filepath.Join(b.work, "peers", peerRiver)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if p.child, err = startChild(dir, filepath.Join(dir, "log"), binary, "-database", b.pg.dsn(peerRiver), "-secret", filepath.Join(beside.dir, "secret"),
+		"-dir", dir, "-listen", address); err != nil {
+		return nil, err
+	}
+	if err := p.await(ctx); err != nil {
+		return nil, err
+	}
+	if p.db, err = sql.Open("pgx", b.pg.dsn(peerRiver)); err != nil {
+		return nil, err
+	}
+	for range 2 {
+		if _, err := p.flood(ctx, p.people.mix(b.events), b.clients); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (p *peer) close() error {
+	var err error
+	if p.db != nil {
+		err = p.db.Close()
+	}
+	if p.child != nil {
+		err = errors.Join(err, p.child.close())
+	}
+	return err
+}
+
+// await waits until it answers, whatever it answers.
+func (p *peer) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			return resp.Body.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w\n%s", peerRiver, err, p.child.tail())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// flood is a throughput round: how long until the last account of the last event is read back.
+func (p *peer) flood(ctx context.Context, events []event, clients int) (time.Duration, error) {
+	s := newSender(p.url, p.keys, clients)
+	defer s.close()
+	began := time.Now()
+	if _, err := s.flood(ctx, events, clients); err != nil {
+		return 0, err
+	}
+	done, err := p.settled(ctx, events)
+	if err != nil {
+		return 0, err
+	}
+	var last time.Time
+	for _, d := range done {
+		if d.read.After(last) {
+			last = d.read
+		}
+	}
+	return last.Sub(began), nil
+}
+
+// drip is events at low rate: how long each took from inside the transaction that stored its webhook to its last read-back.
+func (p *peer) drip(ctx context.Context, events []event, every time.Duration) ([]time.Duration, error) {
+	s := newSender(p.url, p.keys, 1)
+	defer s.close()
+	if err := s.drip(ctx, events, every); err != nil {
+		return nil, err
+	}
+	done, err := p.settled(ctx, events)
+	if err != nil {
+		return nil, err
+	}
+	var all []time.Duration
+	for _, d := range done {
+		all = append(all, d.read.Sub(d.stored))
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// finished is one event, through every application.
+type finished struct{ stored, read time.Time }
+
+// settled waits until no job is left, and then makes sure that each event was read back in every application.
+func (p *peer) settled(ctx context.Context, events []event) ([]finished, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	for {
+		var left bool // asked for so that River's own index answers, however much is stored
+		if err := p.db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM river_job WHERE state IN ('available', 'running', 'retryable', 'scheduled'))").Scan(&left); err != nil {
+			return nil, err
+		}
+		if !left {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("jobs are left after %s\n%s", settleTime, p.child.tail())
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+	ids := make([]string, len(events))
+	for i, e := range events {
+		ids[i] = e.id
+	}
+	done, err := p.finished(ctx, ids)
+	if err == nil && len(done) != len(events) {
+		err = fmt.Errorf("of %d events %d were read back\n%s", len(events), len(done), p.child.tail())
+	}
+	return done, err
+}
+
+// finished reads which of the events were read back in every application.
+func (p *peer) finished(ctx context.Context, ids []string) (done []finished, err error) {
+	rows, err := p.db.QueryContext(ctx, "SELECT MIN(w.stored_at), MAX(a.read_at) FROM webhooks w JOIN audit a ON a.webhook = w.id "+
+		"WHERE w.id = ANY($1) GROUP BY w.id HAVING COUNT(*) = $2", ids, applications)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var stored, read int64
+		if err := rows.Scan(&stored, &read); err != nil {
+			return nil, err
+		}
+		done = append(done, finished{time.UnixMicro(stored), time.UnixMicro(read)})
+	}
+	return done, rows.Err()
+}
+
+// besidePeers measures Tenure and the peer in turn on one PostgreSQL server, with nothing else there.
+func (b *bench) besidePeers(ctx context.Context) (err error) {
+	if b.options.peers == "" {
+		return nil
+	}
+	s := &side{engine: enginePostgres, people: &population{}}
+	if s.tenure, err = startTenure(ctx, b.binary, filepath.Join(b.work, "peers", "tenure"), s.engine, b.pg, false); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.tenure.close()) }()
+	for range 2 { // not counted
+		if _, _, err := b.flood(ctx, s, s.people.mix(b.events)); err != nil {
+			return err
+		}
+	}
+	p, err := b.openRiver(ctx, s.tenure)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	for round := range b.rounds {
+		turns := map[bool]turn{} // by whether it is the peer's
+		for _, peers := range []bool{round%2 == 1, round%2 == 0} {
+			if peers {
+				turns[peers], err = b.turn(p.people, func(events []event) (time.Duration, error) {
+					return p.flood(ctx, events, b.clients)
+				}, func(slow []event) ([]time.Duration, error) { return p.drip(ctx, slow, b.every) })
+			} else {
+				turns[peers], err = b.turn(s.people, func(events []event) (time.Duration, error) {
+					_, took, err := b.flood(ctx, s, events)
+					return took, err
+				}, func(slow []event) ([]time.Duration, error) { return b.drip(ctx, s, slow) })
+			}
+			if err != nil {
+				return fmt.Errorf("round %d: %w", round+1, err)
+			}
+		}
+		b.figures.add("lifecycle_events_per_second_beside_"+peerRiver, s.engine, "1/s", turns[false].rate, turns[true].rate)
+		for _, q := range []float64{0.5, 0.95} {
+			name := fmt.Sprintf("commit_to_last_readback_beside_%s_p%.0f_ms", peerRiver, 100*q)
+			b.figures.sample(name, s.engine, q, turns[false].slow, turns[true].slow)
+			b.figures.sample("leaver_"+name, s.engine, q, turns[false].leavers, turns[true].leavers)
+		}
+	}
+	return nil
+}
+
+// turn is what one of the two did in a round.
+type turn struct {
+	rate          float64 // lifecycle events a second, through every application
+	slow, leavers []time.Duration
+}
+
+func (b *bench) turn(people *population, flood func([]event) (time.Duration, error), drip func([]event) ([]time.Duration, error)) (turn, error) {
+	took, err := flood(people.mix(b.events))
+	if err != nil {
+		return turn{}, err
+	}
+	t := turn{rate: float64(b.events) / took.Seconds()}
+	if t.slow, err = drip(people.mix(b.slow)); err != nil {
+		return turn{}, err
+	}
+	t.leavers, err = drip(people.leavers(b.slow))
+	return t, err
+}
