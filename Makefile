@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 MODULES  := proto pkg services
+PEER     := scripts/river
+GROWTH   := 1000,10000
 TOOLS    := bin/tools
 BINARIES := tenure hr-ingest policy connector-worker audit-sink console
 
@@ -46,9 +48,10 @@ lint: $(TOOLS)/golangci-lint $(TOOLS)/buf
 	cd proto && if [ -e released.binpb ]; then ../$(TOOLS)/buf breaking --against released.binpb; fi
 	$(TOOLS)/golangci-lint fmt --diff ./pkg/... ./services/...
 	$(TOOLS)/golangci-lint run $(addsuffix /...,$(addprefix ./,$(MODULES)))
+	cd $(PEER) && GOWORK=off $(CURDIR)/$(TOOLS)/golangci-lint run
 
 modules:
-	scripts/modules.sh $(MODULES)
+	scripts/modules.sh $(MODULES) $(PEER)
 
 generated: $(TOOLS)/buf
 	scripts/generated.sh
@@ -56,10 +59,10 @@ generated: $(TOOLS)/buf
 generate: $(TOOLS)/buf ## Go from the protos
 	cd proto && PATH="$(CURDIR)/$(TOOLS):$$PATH" buf generate
 
-bench: ## rates and latencies beside their floors, also as out/bench.json (PEERS are not built yet)
+bench: ## rates, latencies and growth beside their floors, also as out/bench.json (PEERS=river: beside River, too)
 	@scripts/servers.sh
 	@mkdir -p out
-	go run ./services/e2e/bench -out out/bench.json
+	go run ./services/e2e/bench -out out/bench.json -growth $(GROWTH) -peers "$(PEERS)"
 
 vuln: $(TOOLS)/govulncheck ## known vulnerabilities (needs the Go vulnerability database)
 	for m in $(MODULES); do (cd $$m && ../$(TOOLS)/govulncheck ./...); done

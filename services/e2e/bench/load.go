@@ -117,7 +117,24 @@ func newSender(url string, keys *standardwebhooks.Keys, clients int) *sender {
 
 func (s *sender) close() { s.client.CloseIdleConnections() }
 
+// post sends an event until it is taken: whoever is told "not now" tries again.
 func (s *sender) post(ctx context.Context, e event) error {
+	for {
+		err := s.try(ctx, e)
+		if !errors.Is(err, errNotNow) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+var errNotNow = errors.New("the webhook is not taken now")
+
+func (s *sender) try(ctx context.Context, e event) error {
 	headers, err := s.keys.Sign(e.id, time.Now(), e.body)
 	if err != nil {
 		return err
@@ -135,6 +152,9 @@ func (s *sender) post(ctx context.Context, e event) error {
 	answer, err := io.ReadAll(resp.Body)
 	if err := errors.Join(err, resp.Body.Close()); err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return errNotNow
 	}
 	if resp.StatusCode != http.StatusAccepted || bytes.Contains(answer, []byte(`"held":"`)) {
 		return fmt.Errorf("webhook answered %s: %s", resp.Status, answer)
