@@ -84,7 +84,7 @@ func (in *intake) store(ctx context.Context, id string, body, record []byte, p p
 		for n := range jobs {
 			jobs[n].Args = ensure{Webhook: id, Person: p.ID, Application: fmt.Sprintf("app%d", n+1)}
 		}
-		_, err = in.client.InsertManyFastTx(ctx, tx, jobs)
+		_, err = in.client.InsertManyTx(ctx, tx, jobs)
 		return err
 	})
 	return duplicate, err

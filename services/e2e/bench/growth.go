@@ -160,10 +160,10 @@ func (c *company) fill(ctx context.Context, size, clients int) error {
 // from all of it.
 func (c *company) window(ctx context.Context, clients int) (cost, error) {
 	queue := c.people.queue
-	rand.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] })
+	rand.Shuffle(len(queue), func(i, j int) { queue[i], queue[j] = queue[j], queue[i] }) //nolint:gosec // G404: not a secret
 	events := c.people.leavers(windowEvents / 3)
 	events = append(events, c.people.mix(windowEvents-len(events))...)
-	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] }) //nolint:gosec // G404: not a secret
 	spent, err := c.measure(ctx, events, clients)
 	if err == nil {
 		err = c.tenure.db.check(ctx)

@@ -26,8 +26,7 @@ type peer struct {
 	people *population
 }
 
-// openRiver builds and starts the peer, with the secret of the Tenure that it is beside, and gives it the rounds that are not
-// counted.
+// openRiver builds and starts the peer, with the secret of the Tenure that it is beside.
 func (b *bench) openRiver(ctx context.Context, beside *tenure) (_ *peer, err error) {
 	binary := filepath.Join(b.work, peerRiver)
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, ".") //nolint:gosec // G204: our own program
@@ -60,15 +59,8 @@ func (b *bench) openRiver(ctx context.Context, beside *tenure) (_ *peer, err err
 	if err := p.await(ctx); err != nil {
 		return nil, err
 	}
-	if p.db, err = sql.Open("pgx", b.pg.dsn(peerRiver)); err != nil {
-		return nil, err
-	}
-	for range 2 {
-		if _, err := p.flood(ctx, p.people.mix(b.events), b.clients); err != nil {
-			return nil, err
-		}
-	}
-	return p, nil
+	p.db, err = sql.Open("pgx", b.pg.dsn(peerRiver))
+	return p, err
 }
 
 func (p *peer) close() error {
@@ -193,68 +185,128 @@ func (p *peer) finished(ctx context.Context, ids []string) (done []finished, err
 	return done, rows.Err()
 }
 
-// besidePeers measures Tenure and the peer in turn on one PostgreSQL server, with nothing else there.
+// besidePeers measures Tenure, on each engine, and the peer in turn, with nothing else there. On PostgreSQL both are on one
+// server.
 func (b *bench) besidePeers(ctx context.Context) (err error) {
-	if b.options.peers == "" {
+	if b.peers == "" {
 		return nil
 	}
-	s := &side{engine: enginePostgres, people: &population{}}
-	if s.tenure, err = startTenure(ctx, b.binary, filepath.Join(b.work, "peers", "tenure"), s.engine, b.pg, false); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.tenure.close()) }()
-	for range 2 { // not counted
-		if _, _, err := b.flood(ctx, s, s.people.mix(b.events)); err != nil {
+	var all []*contender
+	var beside *tenure
+	for _, engine := range b.names() {
+		s := &side{engine: engine, people: &population{}}
+		if s.tenure, err = startTenure(ctx, b.binary, filepath.Join(b.work, "peers", engine), engine, b.pg, false); err != nil {
 			return err
 		}
+		beside = s.tenure
+		defer func() { err = errors.Join(err, s.tenure.close()) }()
+		all = append(all, b.contending(s))
 	}
-	p, err := b.openRiver(ctx, s.tenure)
+	p, err := b.openRiver(ctx, beside)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	for round := range b.rounds {
-		turns := map[bool]turn{} // by whether it is the peer's
-		for _, peers := range []bool{round%2 == 1, round%2 == 0} {
-			if peers {
-				turns[peers], err = b.turn(p.people, func(events []event) (time.Duration, error) {
-					return p.flood(ctx, events, b.clients)
-				}, func(slow []event) ([]time.Duration, error) { return p.drip(ctx, slow, b.every) })
-			} else {
-				turns[peers], err = b.turn(s.people, func(events []event) (time.Duration, error) {
-					_, took, err := b.flood(ctx, s, events)
-					return took, err
-				}, func(slow []event) ([]time.Duration, error) { return b.drip(ctx, s, slow) })
+	river := &contender{
+		people: p.people, processor: p.processor,
+		flood: func(ctx context.Context, events []event) (time.Duration, error) {
+			return p.flood(ctx, events, b.clients)
+		},
+		drip: func(ctx context.Context, events []event) ([]time.Duration, error) {
+			return p.drip(ctx, events, b.every)
+		},
+	}
+	all = append(all, river)
+	for _, c := range all {
+		for range 2 { // not counted
+			if _, err := c.flood(ctx, c.people.mix(b.events)); err != nil {
+				return err
 			}
-			if err != nil {
+		}
+	}
+	for round := range b.rounds {
+		turns := map[*contender]turn{}
+		for i := range all {
+			c := all[(i+round)%len(all)]
+			if turns[c], err = b.turn(ctx, c); err != nil {
 				return fmt.Errorf("round %d: %w", round+1, err)
 			}
 		}
-		b.figures.add("lifecycle_events_per_second_beside_"+peerRiver, s.engine, "1/s", turns[false].rate, turns[true].rate)
-		for _, q := range []float64{0.5, 0.95} {
-			name := fmt.Sprintf("commit_to_last_readback_beside_%s_p%.0f_ms", peerRiver, 100*q)
-			b.figures.sample(name, s.engine, q, turns[false].slow, turns[true].slow)
-			b.figures.sample("leaver_"+name, s.engine, q, turns[false].leavers, turns[true].leavers)
+		for _, c := range all {
+			if c != river {
+				b.compare(c.engine, turns[c], turns[river])
+			}
 		}
 	}
 	return nil
 }
 
+// compare adds what Tenure did in a round, beside what the peer did.
+func (b *bench) compare(engine string, mine, its turn) {
+	b.figures.add("lifecycle_events_per_second_beside_"+peerRiver, engine, "1/s", mine.rate, its.rate)
+	b.figures.add("cpu_ms_per_event_beside_"+peerRiver, engine, "ms", millis(mine.processor), millis(its.processor))
+	for _, q := range []float64{0.5, 0.95} {
+		name := fmt.Sprintf("commit_to_last_readback_beside_%s_p%.0f_ms", peerRiver, 100*q)
+		b.figures.sample(name, engine, q, mine.slow, its.slow)
+		b.figures.sample("leaver_"+name, engine, q, mine.leavers, its.leavers)
+	}
+}
+
+// contending is Tenure as a contender.
+func (b *bench) contending(s *side) *contender {
+	return &contender{
+		engine: s.engine, people: s.people, processor: s.tenure.processor,
+		flood: func(ctx context.Context, events []event) (time.Duration, error) {
+			_, took, err := b.flood(ctx, s, events)
+			return took, err
+		},
+		drip: func(ctx context.Context, events []event) ([]time.Duration, error) { return b.drip(ctx, s, events) },
+	}
+}
+
+// contender is Tenure or the peer, as a round sees it.
+type contender struct {
+	engine    string // Tenure's
+	people    *population
+	processor func(context.Context) (time.Duration, error) // taken so far, with the database server
+	flood     func(context.Context, []event) (time.Duration, error)
+	drip      func(context.Context, []event) ([]time.Duration, error)
+}
+
 // turn is what one of the two did in a round.
 type turn struct {
-	rate          float64 // lifecycle events a second, through every application
+	rate          float64       // lifecycle events a second, through every application
+	processor     time.Duration // for each of them
 	slow, leavers []time.Duration
 }
 
-func (b *bench) turn(people *population, flood func([]event) (time.Duration, error), drip func([]event) ([]time.Duration, error)) (turn, error) {
-	took, err := flood(people.mix(b.events))
+func (b *bench) turn(ctx context.Context, c *contender) (t turn, err error) {
+	before, err := c.processor(ctx)
 	if err != nil {
 		return turn{}, err
 	}
-	t := turn{rate: float64(b.events) / took.Seconds()}
-	if t.slow, err = drip(people.mix(b.slow)); err != nil {
+	took, err := c.flood(ctx, c.people.mix(b.events))
+	if err != nil {
 		return turn{}, err
 	}
-	t.leavers, err = drip(people.leavers(b.slow))
+	after, err := c.processor(ctx)
+	if err != nil {
+		return turn{}, err
+	}
+	t = turn{rate: float64(b.events) / took.Seconds(), processor: (after - before) / time.Duration(b.events)}
+	if t.slow, err = c.drip(ctx, c.people.mix(b.slow)); err != nil {
+		return turn{}, err
+	}
+	t.leavers, err = c.drip(ctx, c.people.leavers(b.slow))
 	return t, err
+}
+
+// processor is the processor time that the peer has taken, with the database server.
+func (p *peer) processor(ctx context.Context) (time.Duration, error) {
+	own, err := readProc(p.child.pid)
+	if err != nil {
+		return 0, err
+	}
+	server, err := serverProcessor(ctx, p.db)
+	return own.own + server, err
 }

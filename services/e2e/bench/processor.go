@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,23 +48,27 @@ func parseProc(stat string) (proc, error) {
 	return proc{parent: int(n[0]), own: time.Duration(n[1]+n[2]) * tick, ended: time.Duration(n[3]+n[4]) * tick}, nil
 }
 
-// processor is the processor time that a Tenure has taken: that of its process and, on PostgreSQL, of the whole server,
-// which must be its own.
+// processor is the processor time that a Tenure has taken: that of its process and, on PostgreSQL, of the whole server.
 func (t *tenure) processor(ctx context.Context) (time.Duration, error) {
 	p, err := readProc(t.child.pid)
 	if err != nil || t.engine != enginePostgres {
 		return p.own, err
 	}
-	backend, err := t.db.number(ctx, "ingest", "SELECT pg_backend_pid()")
-	if err != nil {
-		return 0, err
-	}
-	of, err := readProc(int(backend))
-	if err != nil {
-		return 0, err
-	}
-	server, err := family(of.parent)
+	server, err := serverProcessor(ctx, t.db.dbs["ingest"])
 	return p.own + server, err
+}
+
+// serverProcessor is the processor time that the PostgreSQL server behind a connection has taken, with all its processes.
+func serverProcessor(ctx context.Context, db *sql.DB) (time.Duration, error) {
+	var backend int
+	if err := db.QueryRowContext(ctx, "SELECT pg_backend_pid()").Scan(&backend); err != nil {
+		return 0, err
+	}
+	p, err := readProc(backend)
+	if err != nil {
+		return 0, err
+	}
+	return family(p.parent)
 }
 
 // family is the processor time of a process, of its children, and of those that have ended.
