@@ -54,8 +54,7 @@ func start(ctx context.Context, args []string) error {
 	flags.IntVar(&o.leavers, "leavers", 50, "leavers in each half of a round: idle, and behind joiners")
 	flags.IntVar(&o.backlog, "backlog", 10000, "joiners that the leavers are behind")
 	flags.IntVar(&o.behind, "behind", 10, "rounds of leavers behind joiners, for each engine")
-	o.growth = sizes{1000, 10000}
-	flags.Var(&o.growth, "growth", "numbers of people, ascending, that the cost of an event is compared at; empty: it is not measured")
+	flags.Var(&o.growth, "growth", "numbers of people, ascending, that the cost of an event is compared at, like 1000,10000; empty: it is not measured")
 	flags.IntVar(&o.windows, "windows", 5, "measured windows at each number of people")
 	flags.StringVar(&o.engines, "engines", "sqlite,postgres", "engines, in the order of a round")
 	flags.StringVar(&o.peers, "peers", "", "river: Tenure on PostgreSQL is measured beside scripts/river, too")
