@@ -18,6 +18,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/fault"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/telemetry"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
 
@@ -130,7 +131,12 @@ func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, event
 	if err := o.store.add(ctx, tx, lane, rows); err != nil {
 		return fmt.Errorf("outbox %s: %w", o.origin, err)
 	}
-	tx.AfterCommit(func() { token(o.added) })
+	tx.AfterCommit(func() {
+		if lane == eventv1.Lane_LANE_URGENT {
+			urgency.Hurry()
+		}
+		token(o.added)
+	})
 	return nil
 }
 

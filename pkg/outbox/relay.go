@@ -15,6 +15,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/crash"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/telemetry"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
 
@@ -111,6 +112,7 @@ func (o *Outbox) send(ctx context.Context) error {
 	poll := time.NewTimer(0)
 	defer poll.Stop()
 	polled, busyUntil := false, time.Time{}
+	given := time.Now() // since when what is not urgent gives way
 	for ctx.Err() == nil {
 		select { // what is kept may have to go out again, also while there is always something new
 		case <-o.again:
@@ -119,9 +121,13 @@ func (o *Outbox) send(ctx context.Context) error {
 			}
 		default:
 		}
-		worked, err := s.step(ctx)
+		wait := urgency.Left(given)
+		worked, err := s.step(ctx, wait > 0)
 		if err != nil {
 			return err
+		}
+		if wait <= 0 {
+			given = time.Now()
 		}
 		if time.Since(s.at) > saveEvery {
 			if err := s.save(ctx); err != nil {
@@ -140,7 +146,11 @@ func (o *Outbox) send(ctx context.Context) error {
 		if time.Now().Before(busyUntil) {
 			every = pollBusy
 		}
-		poll.Reset(every/2 + rand.N(every)) //nolint:gosec // G404: jitter needs no secrecy
+		every = every/2 + rand.N(every) //nolint:gosec // G404: jitter needs no secrecy
+		if wait > 0 {
+			every = min(every, wait)
+		}
+		poll.Reset(every)
 		polled = false
 		select {
 		case <-ctx.Done():
@@ -149,7 +159,7 @@ func (o *Outbox) send(ctx context.Context) error {
 		case <-o.again:
 			token(o.again) // for the top of the loop
 		case <-poll.C:
-			polled = true
+			polled = wait <= 0
 		}
 	}
 	return nil
@@ -162,14 +172,17 @@ func (o *Outbox) linger(ctx context.Context) {
 	}
 }
 
-// step publishes what is most urgent, one chunk or two. It reports whether there was anything.
-func (s *sender) step(ctx context.Context) (bool, error) {
+// step publishes what is most urgent, one chunk or two; gives: nothing but what is urgent. It reports whether it did.
+func (s *sender) step(ctx context.Context, gives bool) (bool, error) {
 	heads, err := s.store.heads(ctx)
 	if err != nil {
 		return false, err
 	}
 	if len(heads) > 0 && heads[0].lane == eventv1.Lane_LANE_URGENT {
 		return true, s.sendNew(ctx, heads[0])
+	}
+	if gives {
+		return false, nil
 	}
 	worked := false
 	if len(s.todo) > 0 {

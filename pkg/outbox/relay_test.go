@@ -6,6 +6,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
+	"github.com/tenurehq/tenure/pkg/urgency"
 )
 
 func TestWhatWasMovedAndNotPublishedIsPublishedByTheNextRelay(t *testing.T) {
@@ -87,6 +88,33 @@ func TestUrgentEventsOvertakeTenThousand(t *testing.T) {
 				if e.ID == late.ID && i > 9_000 {
 					t.Errorf("a leaver added while the backlog was sent came as number %d", i)
 				}
+			}
+		})
+	}
+}
+
+func TestNormalEventsGiveWayAndLeaveAllTheSame(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			o := newOutbox(t, db, w, &audit{})
+			first := event("first")
+			add(t, db, o, normal, first)
+			start(t, o)
+			eventually(t, "the relay sends", func() bool { return len(w.order()) == 1 })
+			urgency.Hurry()
+			joiner, leaver := event("joiner"), event("leaver")
+			add(t, db, o, normal, joiner)
+			add(t, db, o, urgent, leaver)
+			eventually(t, "the joiner leaves although there is always something urgent", func() bool {
+				urgency.Hurry()
+				return len(w.order()) == 3
+			})
+			if order := w.order(); order[1].ID != leaver.ID || order[2].ID != joiner.ID {
+				t.Errorf("the joiner, who came first and was not urgent, left before the leaver")
 			}
 		})
 	}

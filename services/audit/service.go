@@ -24,6 +24,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/sqldb"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	auditv1 "github.com/tenurehq/tenure/proto/gen/tenure/audit/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/audit/internal/store"
@@ -226,6 +227,7 @@ func (s *Service) forget() {
 
 // record is the consumer's handler, and what repair hands events to.
 func (s *Service) record(ctx context.Context, batch []bus.Event) error {
+	urgency.GiveWay(ctx) // no leaver waits for the record of other things
 	s.writing.Lock()
 	n, err := s.seq.record(ctx, batch)
 	if moved(err) {

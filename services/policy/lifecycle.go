@@ -3,9 +3,11 @@ package policy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
 
@@ -23,6 +25,25 @@ type trigger struct {
 	delivery string
 	actor    string
 	changed  []string // fields
+}
+
+// together is how many normal events are decided about in one transaction: enough to share its cost, and so few that an urgent
+// one need not wait long for its end.
+const together = 16
+
+func (s *Service) onUrgent(ctx context.Context, batch []bus.Event) error {
+	urgency.Hurry()
+	return s.onLifecycle(ctx, batch)
+}
+
+func (s *Service) onNormal(ctx context.Context, batch []bus.Event) error {
+	for some := range slices.Chunk(batch, together) {
+		urgency.GiveWay(ctx)
+		if err := s.onLifecycle(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // onLifecycle decides about the people of a batch. Many events may be about few people: each person is decided about

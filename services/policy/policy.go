@@ -156,20 +156,20 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	return run.All(ctx,
-		s.consumer("policy-urgent", eventv1.Lane_LANE_URGENT),
-		s.consumer("policy-normal", eventv1.Lane_LANE_NORMAL),
+		s.consumer("policy-urgent", eventv1.Lane_LANE_URGENT, s.onUrgent),
+		s.consumer("policy-normal", eventv1.Lane_LANE_NORMAL, s.onNormal),
 		s.repair,
 		s.recount,
 		s.outbox.Relay,
 	)
 }
 
-func (s *Service) consumer(name string, lane eventv1.Lane) run.Task {
+func (s *Service) consumer(name string, lane eventv1.Lane, handle bus.Handler) run.Task {
 	return s.bus.Consumer(bus.ConsumerConfig{
 		Name:     name,
 		Subjects: []string{bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_UNSPECIFIED, "")},
 		Park:     s.outbox,
-	}, s.onLifecycle)
+	}, handle)
 }
 
 // Register adds policy's gRPC services.

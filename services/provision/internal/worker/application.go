@@ -11,6 +11,7 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/connector"
 	"github.com/tenurehq/tenure/pkg/crash"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
@@ -124,6 +125,11 @@ func (a *application) read(ctx, turn context.Context, urgent bool, req *connecto
 func (a *application) admit(turn context.Context, urgent bool) *connector.Problem {
 	if cause := a.breaker.open(); cause != nil {
 		return &connector.Problem{Code: cause.Code, Reason: reasonOpen, Scope: connectorv1.Scope_SCOPE_INSTANCE}
+	}
+	if urgent {
+		urgency.Hurry()
+	} else {
+		urgency.GiveWay(turn)
 	}
 	if err := a.pacer.wait(turn, urgent); err != nil {
 		return connector.Unavailable(reasonOpen, "the worker stops")

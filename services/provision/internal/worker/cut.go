@@ -18,6 +18,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/fault"
 	"github.com/tenurehq/tenure/pkg/telemetry"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
@@ -38,6 +39,7 @@ const (
 
 // onUrgent handles what travels in the urgent lane: cuts and lifts, and access.
 func (w *Worker) onUrgent(ctx context.Context, batch []bus.Event) error {
+	urgency.Hurry()
 	var access []bus.Event
 	newest := map[string]told{}
 	for _, e := range batch {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tenurehq/tenure/pkg/telemetry"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
@@ -42,6 +43,9 @@ func (w *Worker) feed(ctx context.Context, l *line) error {
 	for ctx.Err() == nil {
 		if !w.ready(ctx) {
 			return nil
+		}
+		if l.lane != urgent {
+			urgency.GiveWay(ctx)
 		}
 		claimed := w.deps.Now()
 		taken, err := w.claim(ctx, l, claimed)

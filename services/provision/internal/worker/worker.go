@@ -19,6 +19,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/telemetry"
+	"github.com/tenurehq/tenure/pkg/urgency"
 	accessv1 "github.com/tenurehq/tenure/proto/gen/tenure/access/v1"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
@@ -121,7 +122,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	tasks := []run.Task{
 		consumer("urgent", w.onUrgent, bus.AccessSubject(lane, w.cfg.Application, ""),
 			bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_CUT, ""), bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_LIFT, "")),
-		consumer("normal", w.onAccess, bus.AccessSubject(eventv1.Lane_LANE_NORMAL, w.cfg.Application, "")),
+		consumer("normal", w.onNormal, bus.AccessSubject(eventv1.Lane_LANE_NORMAL, w.cfg.Application, "")),
 		func(ctx context.Context) error { return w.app.guard(ctx, w.back) },
 		w.repair,
 		w.repairCuts,
@@ -183,6 +184,12 @@ func (w *Worker) ring() {
 	for _, l := range w.lines {
 		wake(l.bell)
 	}
+}
+
+// onNormal handles what is not urgent.
+func (w *Worker) onNormal(ctx context.Context, batch []bus.Event) error {
+	urgency.GiveWay(ctx)
+	return w.onAccess(ctx, batch)
 }
 
 // onAccess marks the targets of a batch due. Of several generations of one person the greatest counts.
