@@ -182,7 +182,7 @@ func (b *Bus) options() ([]nats.Option, error) {
 		options = append(options, nats.CustomInboxPrefix(inboxPrefix(b.cfg.Service)))
 	}
 	if b.cfg.Server != nil {
-		return append(options, nats.InProcessServer(b.cfg.Server.nats), nats.UserInfo(inProcessUser, b.cfg.Server.token)), nil
+		return append(options, nats.InProcessServer(b.cfg.Server), nats.UserInfo(inProcessUser, b.cfg.Server.token)), nil
 	}
 	if b.cfg.URL == "" {
 		return nil, errors.New("neither a URL nor an embedded server")

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tenurehq/tenure/pkg/config"
-	"github.com/tenurehq/tenure/pkg/fault"
 )
 
 const (
@@ -58,12 +57,21 @@ type User struct {
 	Durables     []string      // whose messages it may take and acknowledge; none: any durable's
 }
 
-// Server is an embedded NATS server with JetStream. Unless it listens nobody outside this process can reach it.
+// Server is an embedded NATS server with JetStream. Unless it listens nobody outside this process can reach it. When it cannot
+// write any more it is started anew: what it then lacks comes back from the outboxes.
 type Server struct {
-	nats      *server.Server
+	options   *server.Options
+	log       *zap.Logger
 	token     string     // proves that a connection is from this process
 	streamDir string     // where the stream's files are
 	replacing sync.Mutex // held while a stream whose files are gone is replaced
+
+	stop chan struct{} // closed to end the watch
+	done chan struct{} // closed when it has ended
+
+	mu    sync.Mutex // guards what follows
+	nats  *server.Server
+	lines *natsLog // what nats has said
 }
 
 // StartServer starts the embedded server and returns when it takes connections.
@@ -120,39 +128,35 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		options.TLSVerify = cfg.TLS.CAFile != ""
 		options.TLSTimeout = 5
 	}
-	natsServer, err := server.NewServer(options)
-	if err != nil {
-		return nil, fmt.Errorf("embedded nats: %w", err)
-	}
 	log := cfg.Log
 	if log == nil {
 		log = zap.NewNop()
 	}
-	lines := &natsLog{log: log.Named("nats")}
-	natsServer.SetLoggerV2(lines, false, false, false)
-	natsServer.Start()
-	if !natsServer.ReadyForConnections(startTimeout) {
-		natsServer.Shutdown()
-		natsServer.WaitForShutdown()
-		if fatal := lines.fatal(); fatal != "" {
-			return nil, fmt.Errorf("embedded nats did not start: %s", fatal)
-		}
-		return nil, fault.New(fault.Unavailable, "embedded nats did not start in %s", startTimeout)
-	}
-	return &Server{
-		nats:      natsServer,
-		token:     token,
+	s := &Server{
+		options: options, log: log, token: token, stop: make(chan struct{}), done: make(chan struct{}),
 		streamDir: filepath.Join(cfg.StoreDir, "jetstream", "$G", "streams", streamName),
-	}, nil
+	}
+	if err := s.boot(); err != nil {
+		return nil, err
+	}
+	if addr, ok := s.Addr().(*net.TCPAddr); ok {
+		options.Port = addr.Port // the same when it is started anew
+	}
+	go func() {
+		defer close(s.done)
+		s.watch()
+	}()
+	return s, nil
 }
 
 // Addr is where the server listens; nil when it does not.
-func (s *Server) Addr() net.Addr { return s.nats.Addr() }
+func (s *Server) Addr() net.Addr { return s.running().Addr() }
 
 // Close stops the server, syncs its store and waits for both. Buses connected to it should be closed before.
 func (s *Server) Close() {
-	s.nats.Shutdown()
-	s.nats.WaitForShutdown()
+	close(s.stop)
+	<-s.done
+	s.shutdown()
 }
 
 // holdsStream reports whether the stream's own description is on disk. What cannot be looked at is taken to be there.
