@@ -58,12 +58,12 @@ func (s *Server) cannotWrite() bool {
 }
 
 // watch starts the server anew when it cannot write any more, as often as it takes.
-func (s *Server) watch() {
+func (s *Server) watch(ending <-chan struct{}) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	for wasWell := true; ; {
 		select {
-		case <-s.stop:
+		case <-ending:
 			return
 		case <-ticker.C:
 		}

@@ -66,7 +66,7 @@ type Server struct {
 	streamDir string     // where the stream's files are
 	replacing sync.Mutex // held while a stream whose files are gone is replaced
 
-	stop chan struct{} // closed to end the watch
+	stop func()        // ends the watch
 	done chan struct{} // closed when it has ended
 
 	mu    sync.Mutex // guards what follows
@@ -133,7 +133,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		log = zap.NewNop()
 	}
 	s := &Server{
-		options: options, log: log, token: token, stop: make(chan struct{}), done: make(chan struct{}),
+		options: options, log: log, token: token, done: make(chan struct{}),
 		streamDir: filepath.Join(cfg.StoreDir, "jetstream", "$G", "streams", streamName),
 	}
 	if err := s.boot(); err != nil {
@@ -142,9 +142,11 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if addr, ok := s.Addr().(*net.TCPAddr); ok {
 		options.Port = addr.Port // the same when it is started anew
 	}
+	ending := make(chan struct{})
+	s.stop = sync.OnceFunc(func() { close(ending) })
 	go func() {
 		defer close(s.done)
-		s.watch()
+		s.watch(ending)
 	}()
 	return s, nil
 }
@@ -154,7 +156,7 @@ func (s *Server) Addr() net.Addr { return s.running().Addr() }
 
 // Close stops the server, syncs its store and waits for both. Buses connected to it should be closed before.
 func (s *Server) Close() {
-	close(s.stop)
+	s.stop()
 	<-s.done
 	s.shutdown()
 }
