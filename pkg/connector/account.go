@@ -130,6 +130,10 @@ type Identity struct {
 	Target   string // the same for the same instance of the application, whatever its address
 	Product  string // for people, e.g. "PostgreSQL 15.18"
 	Problems []*Problem
+
+	Owner   string    // whom the credential belongs to by which the connector calls; empty: not known
+	Expires time.Time // when it ends; zero: not known, or never
+	Notes   []string  // for people: what is worth knowing and no problem
 }
 
 // Description is what a connector can do, besides the operations that its interfaces tell.

@@ -53,7 +53,13 @@ func (s *server) Check(ctx context.Context, _ *connectorv1.CheckRequest) (*conne
 		identity.Problems = append(identity.Problems, problemOf(err, false))
 	}
 	redact := s.redactor()
-	out := &connectorv1.CheckResponse{TargetIdentity: identity.Target, Product: redact.text(identity.Product, maxMessage)}
+	out := &connectorv1.CheckResponse{
+		TargetIdentity: identity.Target, Product: redact.text(identity.Product, maxMessage),
+		CredentialOwner: redact.text(identity.Owner, maxMessage), CredentialExpiresAt: timeProto(identity.Expires),
+	}
+	for _, note := range identity.Notes {
+		out.Notes = append(out.Notes, redact.text(note, maxMessage))
+	}
 	for _, p := range identity.Problems {
 		out.Problems = append(out.Problems, redact.proto(p))
 	}

@@ -34,9 +34,10 @@ type client struct {
 	base        string // as the operator wrote it, but for a slash at its end
 	tokenFile   string
 	contentType string
+	paces       map[string]*pace // by class
 }
 
-func newClient(cfg Config, contentType string) *client {
+func newClient(cfg Config, profile Profile) *client {
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
@@ -49,7 +50,8 @@ func newClient(cfg Config, contentType string) *client {
 		http:        &http.Client{Transport: transport, CheckRedirect: sameRequest},
 		base:        strings.TrimSuffix(cfg.URL, "/"),
 		tokenFile:   cfg.TokenFile,
-		contentType: contentType,
+		contentType: profile.ContentType,
+		paces:       newPaces(profile.Rates),
 	}
 }
 
@@ -83,15 +85,22 @@ type answer struct {
 	status int
 	header http.Header
 	body   resource // nil when it was empty or no JSON object
+	pace   *pace    // of its class; nil: it has none
 }
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// do sends a request. An error says that no answer came; any status is an answer.
+// do sends a request, when its class has its turn. An error says that no answer came; any status is an answer.
 func (c *client) do(ctx context.Context, r request) (answer, error) {
 	token, err := readToken(c.tokenFile)
 	if err != nil {
 		return answer{}, connector.Auth("scim.token_file", "%v", err)
+	}
+	pace := c.paces[r.class()]
+	if pace != nil {
+		if p := pace.turn(ctx); p != nil {
+			return answer{}, p
+		}
 	}
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
@@ -104,7 +113,10 @@ func (c *client) do(ctx context.Context, r request) (answer, error) {
 		return answer{}, lost(ctx, r, err, connected.Load())
 	}
 	defer response.Body.Close()
-	a := answer{request: r, status: response.StatusCode, header: response.Header}
+	a := answer{request: r, status: response.StatusCode, header: response.Header, pace: pace}
+	if pace != nil && a.status == http.StatusTooManyRequests {
+		pace.throttled(a.retryAfter(time.Now()))
+	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil && !r.writes():

@@ -14,6 +14,7 @@ import (
 type Config struct {
 	URL          string   `json:"url"`           // the base URL: what stands before /Users
 	TokenFile    string   `json:"token_file"`    // bearer token; read at each request
+	TokenExpires string   `json:"token_expires"` // the day on which the token ends, where nobody else says
 	Dialect      string   `json:"profile"`       // whose SCIM it is; default generic
 	Attributes   []string `json:"attributes"`    // paths that may be set besides the usual ones
 	CorrelatedBy string   `json:"correlated_by"` // userName (default), or the path of an address that can be searched for
@@ -31,6 +32,11 @@ func (c Config) Validate() error {
 	}
 	if _, err := readToken(c.TokenFile); err != nil {
 		return fmt.Errorf("token_file: %w", err)
+	}
+	if c.TokenExpires != "" {
+		if _, err := parseDate(c.TokenExpires); err != nil {
+			return fmt.Errorf("token_expires: %w", err)
+		}
 	}
 	for i, text := range c.Attributes {
 		if _, err := parsePath(text); err != nil {

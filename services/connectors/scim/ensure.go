@@ -38,7 +38,7 @@ func (a *Application) ours(ctx context.Context, ref connector.Ref) (resource, er
 // send makes the edits to a resource as last read.
 func (a *Application) send(ctx context.Context, path string, u resource, edits []edit) (answer, error) {
 	r := request{method: http.MethodPatch, path: path, version: u.version()}
-	switch a.profile.Patch {
+	switch a.speaks(ctx).Patch {
 	case patchPath:
 		var ops []operation
 		for _, e := range edits {
@@ -188,7 +188,7 @@ func (a *Application) marked(ctx context.Context, marker string) (connector.Acco
 
 // afterPOST says what became of a POST that did not end well.
 func (a *Application) afterPOST(ctx context.Context, account connector.NewAccount, cause *connector.Problem) (connector.AccountID, connector.Change, error) {
-	if cause.Scope == connectorv1.Scope_SCOPE_INSTANCE || ctx.Err() != nil {
+	if notOfUser(cause) || ctx.Err() != nil {
 		return "", 0, cause // throttled, not let in, not reached: about this user nothing was said
 	}
 	made := connector.Unchanged
@@ -208,6 +208,11 @@ func (a *Application) afterPOST(ctx context.Context, account connector.NewAccoun
 		}
 	}
 	return "", 0, taken(named[0], cause)
+}
+
+// notOfUser says that a refusal tells nothing of the user that it was about.
+func notOfUser(p *connector.Problem) bool {
+	return p.Scope == connectorv1.Scope_SCOPE_INSTANCE || p.Code == connectorv1.Code_CODE_RATE_LIMITED
 }
 
 // taken says whose a name is that could not be had.
@@ -237,7 +242,7 @@ func (a *Application) Update(ctx context.Context, ref connector.Ref, set map[str
 	}
 	// A refusal may mean that somebody has the name, whatever its status.
 	cause := problemOf(err)
-	if cause.Code == connectorv1.Code_CODE_OUTCOME_UNKNOWN || cause.Scope == connectorv1.Scope_SCOPE_INSTANCE {
+	if cause.Code == connectorv1.Code_CODE_OUTCOME_UNKNOWN || notOfUser(cause) {
 		return 0, cause
 	}
 	named, err := a.byName(ctx, set[attrUserName])
@@ -272,7 +277,7 @@ func (a *Application) change(ctx context.Context, ref connector.Ref, u resource,
 // patchProblem adds what an operator can do about a server that knows no PATCH.
 func (a *Application) patchProblem(got answer) *connector.Problem {
 	p := got.problem()
-	if p.Code == connectorv1.Code_CODE_UNSUPPORTED && a.profile.Patch != patchNone {
+	if p.Code == connectorv1.Code_CODE_UNSUPPORTED && got.method == http.MethodPatch {
 		p.Message += ": with patch: none it is sent PUT"
 	}
 	return p
@@ -284,7 +289,7 @@ func (a *Application) Enable(ctx context.Context, ref connector.Ref) (connector.
 	switch {
 	case err != nil:
 		return 0, err
-	case u == nil && a.profile.DisabledIs == isGone && a.profile.Patch != patchNone:
+	case u == nil && a.profile.DisabledIs == isGone && a.speaks(ctx).Patch != patchNone:
 		return a.change(ctx, ref, resource{}, []edit{a.activity(true)}) // whom nobody sees can be let in all the same
 	}
 	return a.setActive(ctx, ref, u, true)

@@ -115,11 +115,17 @@ func (a *Application) verified(ctx context.Context, u, g resource, want bool, go
 }
 
 // sendMember changes one membership. Only where there is nothing but PUT are all members written, and then only over the
-// version that was read.
+// version that was read, one change at a time: who writes over a version that another has read would lose its member.
 func (a *Application) sendMember(ctx context.Context, g resource, op operation, apply func([]any) []any) (answer, error) {
 	path := group(g.text("id"))
-	if a.profile.Patch != patchNone {
+	if a.speaks(ctx).Patch != patchNone {
 		return a.client.do(ctx, request{method: http.MethodPatch, path: path, body: patch(op)})
+	}
+	select {
+	case a.whole <- struct{}{}:
+		defer func() { <-a.whole }()
+	case <-ctx.Done():
+		return answer{}, connector.Conflict("scim.busy", "other members of groups were being written all the time")
 	}
 	read, err := a.fetchAt(ctx, path, g.text("id"))
 	switch {

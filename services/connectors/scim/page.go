@@ -20,7 +20,7 @@ const (
 // behind the end: so the next page begins where this one really ended, what was seen is left out, and the number of
 // different resources decides whether these are all. When some are missing everything is gone through once more.
 func (a *Application) pages(ctx context.Context, path string, query url.Values, each func(resource) error) error {
-	l := listing{app: a, path: path, query: query, each: each, seen: map[connector.AccountID]bool{}}
+	l := listing{app: a, profile: a.speaks(ctx), path: path, query: query, each: each, seen: map[connector.AccountID]bool{}}
 	for range 2 {
 		if err := l.run(ctx); err != nil {
 			return err
@@ -33,12 +33,13 @@ func (a *Application) pages(ctx context.Context, path string, query url.Values, 
 }
 
 type listing struct {
-	app   *Application
-	path  string
-	query url.Values
-	each  func(resource) error
-	seen  map[connector.AccountID]bool
-	total int // as the last page says; -1: it does not
+	app     *Application
+	profile Profile // the same to the end
+	path    string
+	query   url.Values
+	each    func(resource) error
+	seen    map[connector.AccountID]bool
+	total   int // as the last page says; -1: it does not
 }
 
 func (l *listing) complete() bool { return len(l.seen) >= l.total }
@@ -46,7 +47,7 @@ func (l *listing) complete() bool { return len(l.seen) >= l.total }
 // run goes through the listing from its beginning to its end.
 func (l *listing) run(ctx context.Context) error {
 	at, cursor, without := firstIndex, "", 0
-	byCursor := l.app.profile.Paging == pagesByCursor
+	byCursor := l.profile.Paging == pagesByCursor
 	for range maxPages {
 		got, err := l.page(ctx, at, cursor, byCursor)
 		switch {
@@ -84,7 +85,7 @@ func (l *listing) run(ctx context.Context) error {
 
 // page asks for one page; nil: there is none.
 func (l *listing) page(ctx context.Context, at int, cursor string, byCursor bool) (resource, error) {
-	query := url.Values{"count": {strconv.Itoa(l.app.profile.PageSize)}}
+	query := url.Values{"count": {strconv.Itoa(l.profile.PageSize)}}
 	for key, values := range l.query {
 		query[key] = values
 	}

@@ -94,11 +94,11 @@ func TestEveryProfileSaysEverything(t *testing.T) {
 	t.Parallel()
 	for name, p := range profiles {
 		got, err := (Config{Dialect: name}).profile()
-		if err != nil || got != p {
+		if err != nil || !cmp.Equal(got, p) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 		again, err := (Config{Dialect: name, Profile: p}).profile() // each value is one that may be written
-		if err != nil || again != p {
+		if err != nil || !cmp.Equal(again, p) {
 			t.Errorf("%s, written out: %+v, %v", name, again, err)
 		}
 	}

@@ -24,7 +24,11 @@ func (a answer) problem() *connector.Problem {
 	}
 	switch status := a.status; {
 	case status == http.StatusTooManyRequests:
-		return connector.RateLimited(a.retryAfter(time.Now()), reason, "%s", said)
+		p := connector.RateLimited(a.retryAfter(time.Now()), reason, "%s", said)
+		if a.pace != nil {
+			return a.pace.scoped(p)
+		}
+		return p
 	case status == http.StatusServiceUnavailable && !a.writes() && a.header.Get("Retry-After") != "":
 		return connector.RateLimited(a.retryAfter(time.Now()), reason, "%s", said)
 	case status == http.StatusNotImplemented, status == http.StatusMethodNotAllowed:

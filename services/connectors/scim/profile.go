@@ -20,6 +20,8 @@ type Profile struct {
 	CreateAs     string `json:"create_as"`     // whether a user can be made who cannot log in yet
 	DisabledIs   string `json:"disabled_is"`   // whether a user who is not active can still be seen
 	DeleteIs     string `json:"delete_is"`     // what DELETE of a user does
+
+	Rates map[string]Rate `json:"rates"` // by class of requests; none: no limit is known
 }
 
 // What the keys may say.
@@ -51,6 +53,12 @@ const (
 	isDelete   = "delete"
 )
 
+// slackRates are those of docs.slack.dev/reference/scim-api/rate-limits, as far as the connector makes such requests. They hold for
+// all SCIM applications of an organisation together.
+var slackRates = map[string]Rate{
+	userReads: {300, 300}, groupReads: {300, 300}, userWrites: {180, 20}, groupWrites: {180, 80},
+}
+
 // profiles are those that are known by name. generic is what the RFCs say.
 var profiles = map[string]Profile{
 	"generic": {
@@ -68,6 +76,7 @@ var profiles = map[string]Profile{
 	"slack": {
 		Patch: patchPath, Active: activeBoolean, RemoveMember: removeByFilter, Memberships: askGroups,
 		Paging: pagesByIndex, PageSize: 100, ContentType: plainJSON, CreateAs: isDisabled, DisabledIs: isShown, DeleteIs: isDisabled,
+		Rates: slackRates,
 	},
 	"aws": {
 		Patch: patchPath, Active: activeBoolean, RemoveMember: removeByValue, Memberships: askQuery,
@@ -93,6 +102,10 @@ func (c Config) profile() (Profile, error) {
 		return Profile{}, fmt.Errorf("page_size: must not be negative")
 	}
 	base.PageSize = cmp.Or(c.PageSize, base.PageSize)
+	var err error
+	if base.Rates, err = rates(base.Rates, c.Rates); err != nil {
+		return Profile{}, err
+	}
 	for _, k := range []struct {
 		key     string
 		into    *string

@@ -36,6 +36,7 @@ const configSchema = `{
   "properties": {
     "url": {"type": "string", "description": "the base URL: what stands before /Users"},
     "token_file": {"type": "string", "description": "file with the bearer token, read at each request"},
+    "token_expires": {"type": "string", "format": "date", "description": "the day on which the token ends, where nobody else says"},
     "profile": {"enum": ["generic", "entra-strict", "github", "slack", "aws", "atlassian"], "default": "generic"},
     "attributes": {"type": "array", "items": {"type": "string"}, "description": "paths that may be set besides the usual ones"},
     "correlated_by": {"type": "string", "default": "userName", "description": "what an existing account is found by"},
@@ -49,6 +50,27 @@ const configSchema = `{
     "content_type": {"enum": ["application/scim+json", "application/json"]},
     "create_as": {"enum": ["disabled", "enabled"]},
     "disabled_is": {"enum": ["shown", "gone"]},
-    "delete_is": {"enum": ["delete", "disabled"]}
+    "delete_is": {"enum": ["delete", "disabled"]},
+    "rates": {
+      "type": "object",
+      "additionalProperties": false,
+      "properties": {
+        "user_reads": {"$ref": "#/$defs/rate"},
+        "user_writes": {"$ref": "#/$defs/rate"},
+        "group_reads": {"$ref": "#/$defs/rate"},
+        "group_writes": {"$ref": "#/$defs/rate"}
+      }
+    }
+  },
+  "$defs": {
+    "rate": {
+      "type": "object",
+      "required": ["per_minute"],
+      "additionalProperties": false,
+      "properties": {
+        "per_minute": {"type": "integer", "minimum": 1},
+        "burst": {"type": "integer", "minimum": 1, "default": 1}
+      }
+    }
   }
 }`

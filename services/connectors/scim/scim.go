@@ -23,11 +23,13 @@ import (
 // Application is the connector.
 type Application struct {
 	cfg        Config
-	profile    Profile
+	profile    Profile // by the configuration alone; see speaks
+	discovered discovery
 	client     *client
 	attributes []connector.Attribute
 	paths      map[string]path // by attribute
 	correlate  path
+	whole      chan struct{} // full while the members of a group are written as a whole
 }
 
 // Open prepares the connector. It does not contact the application.
@@ -39,7 +41,11 @@ func Open(cfg Config) (*Application, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Application{cfg: cfg, profile: profile, client: newClient(cfg, profile.ContentType), paths: map[string]path{}, correlate: simple(attrUserName)}
+	a := &Application{
+		cfg: cfg, profile: profile, client: newClient(cfg, profile), paths: map[string]path{}, correlate: simple(attrUserName),
+		whole: make(chan struct{}, 1),
+	}
+	a.discovered.profile = profile
 	if cfg.CorrelatedBy != "" {
 		if a.correlate, err = parsePath(cfg.CorrelatedBy); err != nil {
 			return nil, fmt.Errorf("correlated_by: %w", err)
@@ -84,14 +90,12 @@ func (a *Application) Secrets() []string {
 
 // Describe implements connector.Connector.
 func (a *Application) Describe() connector.Description {
-	return connector.Description{
-		Type: "scim", Version: "1", ConfigSchema: configSchema, Attributes: a.attributes,
-		Limits: connector.Limits{SerializeByEntitlement: a.profile.Patch == patchNone}, // PUT writes all members of a group
-	}
+	return connector.Description{Type: "scim", Version: "1", ConfigSchema: configSchema, Attributes: a.attributes}
 }
 
 // Check implements connector.Connector. It searches for what cannot be there: a server that ignores filters answers with
-// somebody. Whether the token may write only a write could tell.
+// somebody. Whether the token may write only a write could tell. It reads anew what the application publishes of itself, and says
+// whose the token is and when it ends, as far as anybody says so.
 func (a *Application) Check(ctx context.Context) (connector.Identity, error) {
 	u, err := url.Parse(a.cfg.URL)
 	if err != nil {
@@ -106,6 +110,14 @@ func (a *Application) Check(ctx context.Context) (connector.Identity, error) {
 		return connector.Identity{}, connector.Precondition("scim.no_users", "GET %s: 404: does url name a SCIM 2.0 service?", users).Instance()
 	case !got.ok():
 		return connector.Identity{}, got.problem()
+	}
+	out.Notes = a.rediscover(ctx)
+	if token, err := readToken(a.cfg.TokenFile); err == nil { // it was read a moment ago
+		out.Expires = expiry(token, got.header, a.cfg.TokenExpires)
+		var unknown string
+		if out.Owner, unknown = a.owner(ctx, token); unknown != "" {
+			out.Notes = append(out.Notes, unknown)
+		}
 	}
 	nobody := "tenure-check-" + rand.Text()
 	for _, probe := range []struct{ path, attribute string }{

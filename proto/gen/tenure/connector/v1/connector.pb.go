@@ -697,12 +697,15 @@ func (*CheckRequest) Descriptor() ([]byte, []int) {
 }
 
 type CheckResponse struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	TargetIdentity string                 `protobuf:"bytes,1,opt,name=target_identity,json=targetIdentity,proto3" json:"target_identity,omitempty"` // the same for the same instance of the application, whatever its address
-	Product        string                 `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`                                     // e.g. PostgreSQL 15.18
-	Problems       []*Problem             `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`                                   // empty: ready
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	TargetIdentity      string                 `protobuf:"bytes,1,opt,name=target_identity,json=targetIdentity,proto3" json:"target_identity,omitempty"`                  // the same for the same instance of the application, whatever its address
+	Product             string                 `protobuf:"bytes,2,opt,name=product,proto3" json:"product,omitempty"`                                                      // e.g. PostgreSQL 15.18
+	Problems            []*Problem             `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`                                                    // empty: ready
+	CredentialOwner     string                 `protobuf:"bytes,4,opt,name=credential_owner,json=credentialOwner,proto3" json:"credential_owner,omitempty"`               // whom the credential belongs to by which the connector calls; empty: not known
+	CredentialExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=credential_expires_at,json=credentialExpiresAt,proto3" json:"credential_expires_at,omitempty"` // unset: not known, or never
+	Notes               []string               `protobuf:"bytes,6,rep,name=notes,proto3" json:"notes,omitempty"`                                                          // for people: what is worth knowing and no problem
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *CheckResponse) Reset() {
@@ -752,6 +755,27 @@ func (x *CheckResponse) GetProduct() string {
 func (x *CheckResponse) GetProblems() []*Problem {
 	if x != nil {
 		return x.Problems
+	}
+	return nil
+}
+
+func (x *CheckResponse) GetCredentialOwner() string {
+	if x != nil {
+		return x.CredentialOwner
+	}
+	return ""
+}
+
+func (x *CheckResponse) GetCredentialExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CredentialExpiresAt
+	}
+	return nil
+}
+
+func (x *CheckResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -2251,11 +2275,14 @@ const file_tenure_connector_v1_connector_proto_rawDesc = "" +
 	"\x0emax_per_minute\x18\x02 \x01(\rR\fmaxPerMinute\x12\x1b\n" +
 	"\tmax_steps\x18\x03 \x01(\rR\bmaxSteps\x128\n" +
 	"\x18serialize_by_entitlement\x18\x04 \x01(\bR\x16serializeByEntitlement\"\x0e\n" +
-	"\fCheckRequest\"\x8c\x01\n" +
+	"\fCheckRequest\"\x9d\x02\n" +
 	"\rCheckResponse\x12'\n" +
 	"\x0ftarget_identity\x18\x01 \x01(\tR\x0etargetIdentity\x12\x18\n" +
 	"\aproduct\x18\x02 \x01(\tR\aproduct\x128\n" +
-	"\bproblems\x18\x03 \x03(\v2\x1c.tenure.connector.v1.ProblemR\bproblems\"\x82\x05\n" +
+	"\bproblems\x18\x03 \x03(\v2\x1c.tenure.connector.v1.ProblemR\bproblems\x12)\n" +
+	"\x10credential_owner\x18\x04 \x01(\tR\x0fcredentialOwner\x12N\n" +
+	"\x15credential_expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x13credentialExpiresAt\x12\x14\n" +
+	"\x05notes\x18\x06 \x03(\tR\x05notes\"\x82\x05\n" +
 	"\aAccount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
@@ -2499,51 +2526,52 @@ var file_tenure_connector_v1_connector_proto_depIdxs = []int32{
 	8,  // 2: tenure.connector.v1.DescribeResponse.limits:type_name -> tenure.connector.v1.Limits
 	30, // 3: tenure.connector.v1.OpSupport.op:type_name -> tenure.event.v1.Op
 	25, // 4: tenure.connector.v1.CheckResponse.problems:type_name -> tenure.connector.v1.Problem
-	0,  // 5: tenure.connector.v1.Account.status:type_name -> tenure.connector.v1.AccountStatus
-	28, // 6: tenure.connector.v1.Account.attributes:type_name -> tenure.connector.v1.Account.AttributesEntry
-	12, // 7: tenure.connector.v1.Account.grants:type_name -> tenure.connector.v1.Grant
-	15, // 8: tenure.connector.v1.Account.credentials:type_name -> tenure.connector.v1.Credential
-	31, // 9: tenure.connector.v1.Account.last_used:type_name -> google.protobuf.Timestamp
-	31, // 10: tenure.connector.v1.Credential.created_at:type_name -> google.protobuf.Timestamp
-	31, // 11: tenure.connector.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 12: tenure.connector.v1.Credential.last_used:type_name -> google.protobuf.Timestamp
-	11, // 13: tenure.connector.v1.ReadResponse.accounts:type_name -> tenure.connector.v1.Account
-	13, // 14: tenure.connector.v1.ReadResponse.entitlement:type_name -> tenure.connector.v1.Entitlement
-	25, // 15: tenure.connector.v1.ReadResponse.problem:type_name -> tenure.connector.v1.Problem
-	11, // 16: tenure.connector.v1.ListResponse.account:type_name -> tenure.connector.v1.Account
-	13, // 17: tenure.connector.v1.ListResponse.entitlement:type_name -> tenure.connector.v1.Entitlement
-	14, // 18: tenure.connector.v1.ListResponse.membership:type_name -> tenure.connector.v1.Membership
-	20, // 19: tenure.connector.v1.ListResponse.end:type_name -> tenure.connector.v1.End
-	25, // 20: tenure.connector.v1.End.problem:type_name -> tenure.connector.v1.Problem
-	30, // 21: tenure.connector.v1.Step.op:type_name -> tenure.event.v1.Op
-	29, // 22: tenure.connector.v1.Step.attributes:type_name -> tenure.connector.v1.Step.AttributesEntry
-	32, // 23: tenure.connector.v1.Step.overlap:type_name -> google.protobuf.Duration
-	1,  // 24: tenure.connector.v1.StepResult.outcome:type_name -> tenure.connector.v1.Outcome
-	25, // 25: tenure.connector.v1.StepResult.problem:type_name -> tenure.connector.v1.Problem
-	31, // 26: tenure.connector.v1.ApplyRequest.not_after:type_name -> google.protobuf.Timestamp
-	21, // 27: tenure.connector.v1.ApplyRequest.steps:type_name -> tenure.connector.v1.Step
-	22, // 28: tenure.connector.v1.ApplyResponse.results:type_name -> tenure.connector.v1.StepResult
-	11, // 29: tenure.connector.v1.ApplyResponse.observed:type_name -> tenure.connector.v1.Account
-	2,  // 30: tenure.connector.v1.Problem.code:type_name -> tenure.connector.v1.Code
-	32, // 31: tenure.connector.v1.Problem.retry_after:type_name -> google.protobuf.Duration
-	3,  // 32: tenure.connector.v1.Problem.scope:type_name -> tenure.connector.v1.Scope
-	4,  // 33: tenure.connector.v1.Connector.Describe:input_type -> tenure.connector.v1.DescribeRequest
-	9,  // 34: tenure.connector.v1.Connector.Check:input_type -> tenure.connector.v1.CheckRequest
-	16, // 35: tenure.connector.v1.Connector.Read:input_type -> tenure.connector.v1.ReadRequest
-	18, // 36: tenure.connector.v1.Connector.List:input_type -> tenure.connector.v1.ListRequest
-	23, // 37: tenure.connector.v1.Connector.Apply:input_type -> tenure.connector.v1.ApplyRequest
-	26, // 38: tenure.connector.v1.Connector.Watch:input_type -> tenure.connector.v1.WatchRequest
-	5,  // 39: tenure.connector.v1.Connector.Describe:output_type -> tenure.connector.v1.DescribeResponse
-	10, // 40: tenure.connector.v1.Connector.Check:output_type -> tenure.connector.v1.CheckResponse
-	17, // 41: tenure.connector.v1.Connector.Read:output_type -> tenure.connector.v1.ReadResponse
-	19, // 42: tenure.connector.v1.Connector.List:output_type -> tenure.connector.v1.ListResponse
-	24, // 43: tenure.connector.v1.Connector.Apply:output_type -> tenure.connector.v1.ApplyResponse
-	27, // 44: tenure.connector.v1.Connector.Watch:output_type -> tenure.connector.v1.WatchResponse
-	39, // [39:45] is the sub-list for method output_type
-	33, // [33:39] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	31, // 5: tenure.connector.v1.CheckResponse.credential_expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 6: tenure.connector.v1.Account.status:type_name -> tenure.connector.v1.AccountStatus
+	28, // 7: tenure.connector.v1.Account.attributes:type_name -> tenure.connector.v1.Account.AttributesEntry
+	12, // 8: tenure.connector.v1.Account.grants:type_name -> tenure.connector.v1.Grant
+	15, // 9: tenure.connector.v1.Account.credentials:type_name -> tenure.connector.v1.Credential
+	31, // 10: tenure.connector.v1.Account.last_used:type_name -> google.protobuf.Timestamp
+	31, // 11: tenure.connector.v1.Credential.created_at:type_name -> google.protobuf.Timestamp
+	31, // 12: tenure.connector.v1.Credential.expires_at:type_name -> google.protobuf.Timestamp
+	31, // 13: tenure.connector.v1.Credential.last_used:type_name -> google.protobuf.Timestamp
+	11, // 14: tenure.connector.v1.ReadResponse.accounts:type_name -> tenure.connector.v1.Account
+	13, // 15: tenure.connector.v1.ReadResponse.entitlement:type_name -> tenure.connector.v1.Entitlement
+	25, // 16: tenure.connector.v1.ReadResponse.problem:type_name -> tenure.connector.v1.Problem
+	11, // 17: tenure.connector.v1.ListResponse.account:type_name -> tenure.connector.v1.Account
+	13, // 18: tenure.connector.v1.ListResponse.entitlement:type_name -> tenure.connector.v1.Entitlement
+	14, // 19: tenure.connector.v1.ListResponse.membership:type_name -> tenure.connector.v1.Membership
+	20, // 20: tenure.connector.v1.ListResponse.end:type_name -> tenure.connector.v1.End
+	25, // 21: tenure.connector.v1.End.problem:type_name -> tenure.connector.v1.Problem
+	30, // 22: tenure.connector.v1.Step.op:type_name -> tenure.event.v1.Op
+	29, // 23: tenure.connector.v1.Step.attributes:type_name -> tenure.connector.v1.Step.AttributesEntry
+	32, // 24: tenure.connector.v1.Step.overlap:type_name -> google.protobuf.Duration
+	1,  // 25: tenure.connector.v1.StepResult.outcome:type_name -> tenure.connector.v1.Outcome
+	25, // 26: tenure.connector.v1.StepResult.problem:type_name -> tenure.connector.v1.Problem
+	31, // 27: tenure.connector.v1.ApplyRequest.not_after:type_name -> google.protobuf.Timestamp
+	21, // 28: tenure.connector.v1.ApplyRequest.steps:type_name -> tenure.connector.v1.Step
+	22, // 29: tenure.connector.v1.ApplyResponse.results:type_name -> tenure.connector.v1.StepResult
+	11, // 30: tenure.connector.v1.ApplyResponse.observed:type_name -> tenure.connector.v1.Account
+	2,  // 31: tenure.connector.v1.Problem.code:type_name -> tenure.connector.v1.Code
+	32, // 32: tenure.connector.v1.Problem.retry_after:type_name -> google.protobuf.Duration
+	3,  // 33: tenure.connector.v1.Problem.scope:type_name -> tenure.connector.v1.Scope
+	4,  // 34: tenure.connector.v1.Connector.Describe:input_type -> tenure.connector.v1.DescribeRequest
+	9,  // 35: tenure.connector.v1.Connector.Check:input_type -> tenure.connector.v1.CheckRequest
+	16, // 36: tenure.connector.v1.Connector.Read:input_type -> tenure.connector.v1.ReadRequest
+	18, // 37: tenure.connector.v1.Connector.List:input_type -> tenure.connector.v1.ListRequest
+	23, // 38: tenure.connector.v1.Connector.Apply:input_type -> tenure.connector.v1.ApplyRequest
+	26, // 39: tenure.connector.v1.Connector.Watch:input_type -> tenure.connector.v1.WatchRequest
+	5,  // 40: tenure.connector.v1.Connector.Describe:output_type -> tenure.connector.v1.DescribeResponse
+	10, // 41: tenure.connector.v1.Connector.Check:output_type -> tenure.connector.v1.CheckResponse
+	17, // 42: tenure.connector.v1.Connector.Read:output_type -> tenure.connector.v1.ReadResponse
+	19, // 43: tenure.connector.v1.Connector.List:output_type -> tenure.connector.v1.ListResponse
+	24, // 44: tenure.connector.v1.Connector.Apply:output_type -> tenure.connector.v1.ApplyResponse
+	27, // 45: tenure.connector.v1.Connector.Watch:output_type -> tenure.connector.v1.WatchResponse
+	40, // [40:46] is the sub-list for method output_type
+	34, // [34:40] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tenure_connector_v1_connector_proto_init() }
