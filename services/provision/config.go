@@ -53,6 +53,7 @@ type Timing struct {
 	Skew        time.Duration // how far the clocks of worker and connector may differ; default 2 s
 	Poll        time.Duration // how often to look for due targets that nobody announced; default 1 s
 	Repair      time.Duration // how often to compare generations with policy; default 5 min
+	Inspect     time.Duration // how often an application that works is asked whether it is well; default 1 h
 	RetryMin    time.Duration // before the second attempt; default 1 s
 	RetryMax    time.Duration // between attempts; default 5 min
 	Slow        time.Duration // between attempts at what is stuck; default 1 h
@@ -138,6 +139,7 @@ func (a Application) worker(t Timing) worker.Config {
 			Lease:    3*request + 3*skew, // a read and a call may take their whole time, and a lease outlives the call
 			Poll:     orDefault(t.Poll, time.Second),
 			Repair:   orDefault(t.Repair, 5*time.Minute),
+			Inspect:  orDefault(t.Inspect, time.Hour),
 			Again:    orDefault(a.LookAgain, 24*time.Hour),
 			RetryMin: orDefault(t.RetryMin, time.Second), RetryMax: orDefault(t.RetryMax, 5*time.Minute),
 			Slow: orDefault(t.Slow, time.Hour), Attempts: orDefault(t.Attempts, 8),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
 )
 
@@ -55,8 +56,12 @@ func newAppsShow(c *client) *cobra.Command {
 			s.out.line("%-14s %s", "product", clean(answer.GetCheck().GetProduct()))
 			s.out.line("%-14s %s", "instance", clean(answer.GetCheck().GetTargetIdentity()))
 			s.out.line("%-14s %s %s", "health", a.GetHealth(), clean(a.GetHealthDetail()))
+			s.out.line("%-14s %s", "credential", clean(credential(answer.GetCheck())))
 			for _, p := range answer.GetCheck().GetProblems() {
 				s.out.line("%-14s %s %s %s", "problem", short(p.GetCode(), "CODE_"), clean(p.GetReason()), clean(p.GetMessage()))
+			}
+			for _, note := range answer.GetCheck().GetNotes() {
+				s.out.line("%-14s %s", "note", clean(note))
 			}
 			s.out.line("%-14s %s, owner %s, environment %s", "enforce", a.GetEnforce(), clean(a.GetOwner()), a.GetEnvironment())
 			s.out.line("%-14s %d with a target, %d settled, %d due, %d stuck", "people", a.GetPeople(), a.GetSettled(), a.GetDue(), a.GetStuck())
@@ -71,6 +76,18 @@ func newAppsShow(c *client) *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+// credential is what is known of that by which the application is called.
+func credential(check *connectorv1.CheckResponse) string {
+	owner, end := "of nobody known", "no end known"
+	if check.GetCredentialOwner() != "" {
+		owner = "of " + check.GetCredentialOwner()
+	}
+	if at := check.GetCredentialExpiresAt(); at != nil {
+		end = "ends " + when(at)
+	}
+	return owner + ", " + end
 }
 
 func newAppsPlan(c *client) *cobra.Command {

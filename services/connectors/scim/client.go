@@ -34,7 +34,7 @@ type client struct {
 	base        string // as the operator wrote it, but for a slash at its end
 	tokenFile   string
 	contentType string
-	paces       map[string]*pace // by class
+	paces       map[string]*pace // by class, of those that have a rate
 }
 
 func newClient(cfg Config, profile Profile) *client {
@@ -85,7 +85,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   resource // nil when it was empty or no JSON object
-	pace   *pace    // of its class; nil: it has none
+	pace   *pace    // of its class; nil: that has none
 }
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }

@@ -74,7 +74,7 @@ const enough = time.Second
 // pace keeps the requests of a class to its rate, and to the pauses that the application asked for. Safe for concurrent use.
 type pace struct {
 	class   string
-	limiter *rate.Limiter // nil: no rate is known
+	limiter *rate.Limiter
 
 	mu    sync.Mutex
 	until time.Time // nothing is sent before
@@ -82,12 +82,8 @@ type pace struct {
 
 func newPaces(rates map[string]Rate) map[string]*pace {
 	out := map[string]*pace{}
-	for _, class := range classes {
-		p := &pace{class: class}
-		if r, limited := rates[class]; limited {
-			p.limiter = rate.NewLimiter(rate.Limit(float64(r.PerMinute)/60), max(r.Burst, 1))
-		}
-		out[class] = p
+	for class, r := range rates {
+		out[class] = &pace{class: class, limiter: rate.NewLimiter(rate.Limit(float64(r.PerMinute)/60), max(r.Burst, 1))}
 	}
 	return out
 }
@@ -97,9 +93,6 @@ func newPaces(rates map[string]Rate) map[string]*pace {
 func (p *pace) turn(ctx context.Context) *connector.Problem {
 	if pause := p.pause(time.Now()); pause > 0 {
 		return p.refused(pause)
-	}
-	if p.limiter == nil {
-		return nil
 	}
 	place := p.limiter.Reserve()
 	delay := place.Delay()
@@ -133,18 +126,13 @@ func (p *pace) throttled(after time.Duration) {
 	}
 }
 
-// apart says that the class has a rate of its own, so that others may go on. Without reading nothing goes on.
-func (p *pace) apart() bool {
-	return p.limiter != nil && (p.class == userWrites || p.class == groupWrites)
-}
-
 func (p *pace) refused(delay time.Duration) *connector.Problem {
 	return p.scoped(connector.RateLimited(delay, "scim.rate", "%s: its turn comes in %s; nothing was sent", p.class, delay.Round(time.Millisecond)))
 }
 
-// scoped says of a rate limit whether it is this class's alone.
+// scoped says of a rate limit that it is this class's alone: other writes may go on. Without reading nothing goes on.
 func (p *pace) scoped(limited *connector.Problem) *connector.Problem {
-	if p.apart() {
+	if p.class == userWrites || p.class == groupWrites {
 		limited.Scope = connectorv1.Scope_SCOPE_STEP
 	}
 	return limited

@@ -45,6 +45,7 @@ func TestAgainstARealServer(t *testing.T) {
 		"twenty grants of one group at once lose none":      concurrentGrants,
 		"twenty creates of one account at once make one":    concurrentCreates,
 		"what SCIM does not know is said":                   unknowns,
+		"the token's owner is named":                        owner,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -386,4 +387,29 @@ func TestThrottledIsSaidWithItsTime(t *testing.T) {
 		t.Errorf("%v", got.GetResults())
 	}
 	client.Want(t, id, "p:ann", "C", step(opDisable, ""))
+}
+
+// owner belongs to the token from now on: before, and to others, scimmy says that it does not know.
+func owner(t *testing.T, s server) {
+	s.client.Want(t, "", "p:owner", "C", named("owner"))
+	id := only(t, s.client.Found(t, byName("owner"))).GetId()
+	if got := checked(t, s.client); got.GetCredentialOwner() != "" || !strings.Contains(strings.Join(got.GetNotes(), "\n"), "GET /Me: 501") {
+		t.Errorf("before there is one, Check says %v", got)
+	}
+	s.Belongs(t, id)
+	if got := checked(t, s.client); got.GetCredentialOwner() != "owner" || len(got.GetNotes()) > 0 {
+		t.Errorf("Check says %v", got)
+	}
+}
+
+// TestARealServerWithoutPATCH says so in its ServiceProviderConfig, and nobody else does.
+func TestARealServerWithoutPATCH(t *testing.T) {
+	t.Parallel()
+	suite := scimtest.Start(t, "no-patch")
+	s := server{suite, open(t, scim.Config{URL: suite.URL(), TokenFile: tokenFile(t, suite.Token())})}
+	eachStepTwice(t, s)
+	concurrentGrants(t, s)
+	if notes := checked(t, s.client).GetNotes(); !strings.Contains(notes[0], "no PATCH") {
+		t.Errorf("Check notes %q", notes)
+	}
 }

@@ -1,6 +1,7 @@
 package scimtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -44,6 +45,10 @@ type Quirks struct {
 	AnswersHTML      int    // a page for people, with this status
 	OddSpelling      bool   // names of attributes in another case, and null for what is absent
 	NoUserAgentIs403 bool
+	Publishes        string // as its ServiceProviderConfig, whatever it is; default 404
+	Token            string // what it lets in; default an opaque one
+	Me               string // whose token it is; default 404
+	TokenExpires     string // as every answer says in GitHub's header
 }
 
 // Odd is an application with quirks, in this process.
@@ -58,15 +63,17 @@ type Odd struct {
 	last      int // the number of the newest resource
 	forgets   int
 	throttled int
+	slowed    int // so many writes are answered 429
 	lost      int // so many writes are done and not answered
 	failing   int // so many writes are done and answered 500
 	refused   int // so many writes are not done and answered 500
 	requests  []string
+	published int // how often it was asked for what it publishes
 }
 
 type resource = map[string]any
 
-// oddToken is every Odd's token.
+// oddToken is the token of an Odd that has no other.
 const oddToken = "odd-canary-token"
 
 // StartOdd starts one. It ends with the test.
@@ -83,7 +90,7 @@ func StartOdd(tb testing.TB, q Quirks) *Odd {
 func (o *Odd) URL() string { return o.url }
 
 // Token is the bearer token.
-func (o *Odd) Token() string { return oddToken }
+func (o *Odd) Token() string { return cmp.Or(o.quirks.Token, oddToken) }
 
 // AddGroup makes a group.
 func (o *Odd) AddGroup(name string) {
@@ -135,6 +142,23 @@ func (o *Odd) Members(name string) []string {
 // Throttle lets the next n requests be answered 429.
 func (o *Odd) Throttle(n int) { o.set(&o.throttled, n) }
 
+// ThrottleWrites lets the next n writes be answered 429.
+func (o *Odd) ThrottleWrites(n int) { o.set(&o.slowed, n) }
+
+// Publish is what it answers from now on to who asks for its ServiceProviderConfig.
+func (o *Odd) Publish(document string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.quirks.Publishes = document
+}
+
+// Published is how often somebody has asked for it.
+func (o *Odd) Published() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.published
+}
+
 // LoseReplies lets the next n writes be done and not answered.
 func (o *Odd) LoseReplies(n int) { o.set(&o.lost, n) }
 
@@ -185,6 +209,11 @@ func (o *Odd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", q.RetryAfter)
 		w.WriteHeader(http.StatusTooManyRequests)
 		return
+	case writes && o.slowed > 0:
+		o.slowed--
+		w.Header().Set("Retry-After", q.RetryAfter)
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
 	case q.AnswersHTML != 0:
 		w.WriteHeader(q.AnswersHTML)
 		fmt.Fprint(w, "<html>Please log in</html>")
@@ -193,6 +222,16 @@ func (o *Odd) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o.refused--
 		answer(w, http.StatusInternalServerError, nil)
 		return
+	}
+	if q.TokenExpires != "" {
+		w.Header().Set("GitHub-Authentication-Token-Expiration", q.TokenExpires)
+	}
+	if r.URL.Path == "/base/ServiceProviderConfig" {
+		o.published++
+		if q.Publishes != "" {
+			fmt.Fprint(w, q.Publishes)
+			return
+		}
 	}
 	status, body, err := o.handle(r)
 	if writes && (o.lost > 0 || o.failing > 0) && err == nil {
@@ -243,10 +282,12 @@ func (o *Odd) handle(r *http.Request) (int, resource, error) {
 	endpoint, ok := strings.CutPrefix(r.URL.Path, "/base/")
 	kind, id, one := strings.Cut(endpoint, "/")
 	switch {
-	case r.Header.Get("Authorization") != "Bearer "+oddToken:
+	case r.Header.Get("Authorization") != "Bearer "+o.Token():
 		return 0, nil, refusal{status: http.StatusUnauthorized}
 	case q.NoUserAgentIs403 && strings.HasPrefix(r.UserAgent(), "Go-http-client"), q.NoUserAgentIs403 && r.UserAgent() == "":
 		return 0, nil, refusal{status: http.StatusForbidden}
+	case endpoint == "Me" && q.Me != "":
+		return http.StatusOK, resource{"id": "me", "userName": q.Me}, nil
 	case !ok || kind != "Users" && kind != "Groups":
 		return 0, nil, refusal{status: http.StatusNotFound}
 	}

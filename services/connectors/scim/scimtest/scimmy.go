@@ -29,9 +29,9 @@ type Server struct {
 	token   string
 }
 
-// Start starts one on a free port of the loopback. It ends with the test. Without node, or the packages that scripts/servers.sh
+// Start starts one on a free port of the loopback, with options as its server.mjs tells. It ends with the test. Without node, or the packages that scripts/servers.sh
 // installs, the test is skipped, and fails where CI is set.
-func Start(tb testing.TB) *Server {
+func Start(tb testing.TB, options ...string) *Server {
 	tb.Helper()
 	dir := application(tb)
 	if _, err := os.Stat(filepath.Join(dir, "node_modules")); errors.Is(err, fs.ErrNotExist) {
@@ -43,7 +43,7 @@ func Start(tb testing.TB) *Server {
 	}
 	s := &Server{tb: tb, token: rand.Text()}
 	// The context of the test ends before its cleanups, which may still ask the server.
-	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), node, "server.mjs", s.token) //nolint:gosec // ours
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), node, append([]string{"server.mjs", s.token}, options...)...) //nolint:gosec // ours
 	cmd.Dir = dir
 	said := &output{}
 	cmd.Stderr = said
@@ -158,6 +158,12 @@ func (s *Server) Read(tb testing.TB, path string, into any) {
 // Throttle lets the next n requests be answered 429.
 func (s *Server) Throttle(n int) {
 	s.call(s.tb, http.MethodPost, "http://"+s.address+"/throttle?n="+strconv.Itoa(n), nil, http.StatusNoContent, nil)
+}
+
+// Belongs makes the token that of a user.
+func (s *Server) Belongs(tb testing.TB, id string) {
+	tb.Helper()
+	s.call(tb, http.MethodPost, "http://"+s.address+"/owner?id="+id, nil, http.StatusNoContent, nil)
 }
 
 // Change is one line of the server's journal: something that was not so before.

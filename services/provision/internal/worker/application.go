@@ -25,6 +25,7 @@ const (
 	reasonMissing    = "tenure.result_missing"
 	reasonLostReply  = "tenure.reply_lost"
 	reasonBehind     = "tenure.policy_behind"
+	reasonExpires    = "tenure.credential_expires"
 
 	reasonPolicySilent = "tenure.policy_silent"
 )
@@ -39,10 +40,12 @@ type application struct {
 	breaker *breaker
 	metrics *Metrics
 	log     *zap.Logger
+	now     func() time.Time
 
 	mu           sync.Mutex
 	describing   *described             // nil: not asked yet
 	entitlements map[string]entitlement // what was learned of them
+	expires      time.Time              // when the connector's credential ends; zero: not known
 }
 
 // entitlement is what is remembered of one for a while.
@@ -51,7 +54,10 @@ type entitlement struct {
 	until time.Time
 }
 
-const entitlementMemory = time.Hour
+const (
+	entitlementMemory = time.Hour
+	instance          = connectorv1.Scope_SCOPE_INSTANCE
+)
 
 // describe returns what the connector can do, asking it the first time.
 func (a *application) describe(ctx context.Context) (*described, *connector.Problem) {
@@ -83,7 +89,7 @@ func (a *application) forget() {
 	a.describing = nil
 }
 
-// check asks the application whether it works.
+// check asks the application whether it works, and remembers when the credential ends by which it is called.
 func (a *application) check(ctx context.Context) (*connectorv1.CheckResponse, *connector.Problem) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -91,6 +97,7 @@ func (a *application) check(ctx context.Context) (*connectorv1.CheckResponse, *c
 	if err != nil {
 		return nil, readProblem(err)
 	}
+	a.learn(response)
 	if len(response.GetProblems()) > 0 {
 		return response, problemOf(response.GetProblems()[0])
 	}
@@ -159,8 +166,11 @@ func (a *application) apply(ctx context.Context, req *connectorv1.ApplyRequest) 
 	var worst *connector.Problem
 	for i, r := range results {
 		a.metrics.call(a.name, opName(req.GetSteps()[i].GetOp()), r.GetOutcome().String())
-		if worst == nil && r.GetProblem() != nil && r.GetOutcome() != connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED {
-			worst = problemOf(r.GetProblem())
+		if r.GetProblem() == nil || r.GetOutcome() == connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED {
+			continue
+		}
+		if p := problemOf(r.GetProblem()); worst == nil || worst.Scope != instance && p.Scope == instance {
+			worst = p
 		}
 	}
 	a.seen(worst)
@@ -192,10 +202,11 @@ func unknownResult(s *connectorv1.Step, p *connector.Problem) *connectorv1.StepR
 
 // seen lets breaker and pacer learn from a call.
 func (a *application) seen(p *connector.Problem) {
-	if p != nil && p.Code == connectorv1.Code_CODE_RATE_LIMITED {
-		a.pacer.throttled(p.RetryAfter)
-	} else if p == nil {
+	switch {
+	case p == nil:
 		a.pacer.taken()
+	case p.Code == connectorv1.Code_CODE_RATE_LIMITED && p.Scope != connectorv1.Scope_SCOPE_STEP: // else other steps may go on
+		a.pacer.throttled(p.RetryAfter)
 	}
 	if a.breaker.report(p) {
 		a.log.Error("application does not work: its targets wait", zap.String("code", CodeName(p.Code)))
@@ -315,6 +326,9 @@ func (a *application) health() (health, detail string) {
 	}
 	if pause, slowed := a.pacer.pause(); pause > 0 || slowed {
 		return "throttled", CodeName(connectorv1.Code_CODE_RATE_LIMITED)
+	}
+	if p := a.expiring(a.now()); p != nil {
+		return "ok", strings.TrimSpace(CodeName(p.Code) + " " + p.Reason)
 	}
 	return "ok", ""
 }

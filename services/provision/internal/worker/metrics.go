@@ -17,6 +17,7 @@ type Metrics struct {
 	calls  *prometheus.CounterVec
 	unseen *prometheus.CounterVec
 	broken *prometheus.GaugeVec
+	ends   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the figures.
@@ -41,8 +42,11 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		broken: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tenure_breaker_open", Help: "1 while an application as a whole does not work and is left alone.",
 		}, []string{"app"}),
+		ends: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tenure_connector_credential_expires_timestamp_seconds", Help: "When the credential ends by which an application is called, in seconds since 1970, where that is known.",
+		}, []string{"app"}),
 	}
-	registry.MustRegister(m.leaver, m.oldest, m.stuck, m.calls, m.unseen, m.broken)
+	registry.MustRegister(m.leaver, m.oldest, m.stuck, m.calls, m.unseen, m.broken, m.ends)
 	return m
 }
 
@@ -58,6 +62,15 @@ func (m *Metrics) breaker(app string, open bool) {
 		value = 1
 	}
 	m.broken.WithLabelValues(app).Set(value)
+}
+
+// expires tells when an application's credential ends; zero: nobody knows.
+func (m *Metrics) expires(app string, at time.Time) {
+	if at.IsZero() {
+		m.ends.DeleteLabelValues(app)
+		return
+	}
+	m.ends.WithLabelValues(app).Set(float64(at.Unix()))
 }
 
 func (m *Metrics) left(app string, effective, known time.Duration) {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/connector"
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/pkg/telemetry"
@@ -45,6 +46,7 @@ type Timing struct {
 	Lease     time.Duration // of a claimed target: longer than Request and Skew
 	Poll      time.Duration // how often to look for due targets that nobody announced
 	Repair    time.Duration // how often to compare generations with policy
+	Inspect   time.Duration // how often an application that works is asked whether it is well
 	Again     time.Duration // after which what is settled is read again
 	RetryMin  time.Duration // before the second attempt
 	RetryMax  time.Duration // between attempts
@@ -96,7 +98,7 @@ func New(cfg Config, deps Deps) *Worker {
 		repairNow: make(chan struct{}, 1), cutsNow: make(chan struct{}, 1),
 		app: &application{
 			name: cfg.Application, client: deps.Connector, timeout: cfg.Timing.Request,
-			pacer: newPacer(cfg.PerMinute), breaker: newBreaker(), metrics: deps.Metrics, log: log,
+			pacer: newPacer(cfg.PerMinute), breaker: newBreaker(), metrics: deps.Metrics, log: log, now: deps.Now,
 			entitlements: map[string]entitlement{},
 		},
 	}
@@ -124,6 +126,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_CUT, ""), bus.LifecycleSubject(lane, eventv1.LifecycleKind_LIFECYCLE_KIND_LIFT, "")),
 		consumer("normal", w.onNormal, bus.AccessSubject(eventv1.Lane_LANE_NORMAL, w.cfg.Application, "")),
 		func(ctx context.Context) error { return w.app.guard(ctx, w.back) },
+		func(ctx context.Context) error { return w.app.inspect(ctx, w.cfg.Timing.Inspect) },
 		w.repair,
 		w.repairCuts,
 		w.watch,
@@ -271,11 +274,22 @@ func (w *Worker) Describe(ctx context.Context) *connectorv1.DescribeResponse {
 	return d.response
 }
 
-// Check asks the application whether it works. It is made for an operator who looks, so it does not wait for the pace.
+// Check asks the application whether it works, and whether the credential for it ends soon. It is made for an operator who
+// looks, so it does not wait for the pace.
 func (w *Worker) Check(ctx context.Context) *connectorv1.CheckResponse {
 	response, p := w.app.check(ctx)
-	if response == nil && p != nil {
-		response = &connectorv1.CheckResponse{Problems: []*connectorv1.Problem{{Code: p.Code, Reason: p.Reason, Message: p.Message, Scope: p.Scope}}}
+	if response == nil {
+		response = &connectorv1.CheckResponse{}
+		if p != nil {
+			response.Problems = append(response.Problems, problemProto(p))
+		}
+	}
+	if p = w.app.expiring(w.deps.Now()); p != nil {
+		response.Problems = append(response.Problems, problemProto(p))
 	}
 	return response
+}
+
+func problemProto(p *connector.Problem) *connectorv1.Problem {
+	return &connectorv1.Problem{Code: p.Code, Reason: p.Reason, Message: p.Message, Scope: p.Scope}
 }

@@ -224,7 +224,7 @@ type Scope int32
 
 const (
 	Scope_SCOPE_UNSPECIFIED Scope = 0 // as STEP
-	Scope_SCOPE_STEP        Scope = 1
+	Scope_SCOPE_STEP        Scope = 1 // with RATE_LIMITED: steps of another kind may go on; without it all of the application pauses
 	Scope_SCOPE_ACCOUNT     Scope = 2
 	Scope_SCOPE_INSTANCE    Scope = 3 // the whole application: breaker, one alert, no retries per person
 )

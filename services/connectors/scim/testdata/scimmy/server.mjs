@@ -1,15 +1,17 @@
 // A SCIM 2.0 application that keeps its users and groups in memory: scimmy does the protocol, this file is the application.
-// `node server.mjs TOKEN` listens on a free port of the loopback and prints its address. Beside SCIM it answers, for tests:
-// GET /journal, every change that had an effect; POST /throttle?n=N, the next N requests are answered 429.
+// `node server.mjs TOKEN [no-patch]` listens on a free port of the loopback and prints its address; with no-patch it knows
+// nothing but PUT, and says so. Beside SCIM it answers, for tests: GET /journal, every change that had an effect;
+// POST /throttle?n=N, the next N requests are answered 429; POST /owner?id=ID, whose token it is.
 import crypto from "node:crypto";
 import express from "express";
 import SCIMMY from "scimmy";
 import SCIMMYRouters from "scimmy-routers";
 
-const token = process.argv[2];
+const [token, ...options] = process.argv.slice(2);
+const noPatch = options.includes("no-patch");
 const kinds = { User: new Map(), Group: new Map() };
 const journal = [];
-let throttled = 0;
+let throttled = 0, owner;
 
 function record(op, user, group) {
     journal.push({ op, id: user.id, login: user.userName, ...(group ? { group: group.displayName } : {}) });
@@ -89,18 +91,24 @@ app.post("/throttle", (request, response) => {
     throttled = Number(request.query.n);
     response.status(204).end();
 });
+app.post("/owner", (request, response) => {
+    owner = request.query.id;
+    response.status(204).end();
+});
 app.use((request, response, next) => {
     if (throttled <= 0) return next();
     throttled--;
     response.status(429).set("Retry-After", "1").end();
 });
+app.use((request, response, next) => (noPatch && request.method === "PATCH" ? response.status(501).end() : next()));
 app.use("/scim/v2", new SCIMMYRouters({
     type: "bearer",
     handler(request) {
         if (request.header("Authorization") !== `Bearer ${token}`) throw new Error("Authorization not accepted");
-        return "";
+        return owner;
     },
 }));
+SCIMMY.Config.set("patch", !noPatch); // after the routers, which set it too
 // What scimmy calls an error of the server it also hands on; the answer has been given.
 app.use((error, _, response, next) => (response.headersSent ? undefined : next(error)));
 
