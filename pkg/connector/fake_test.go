@@ -73,7 +73,7 @@ func (f *fake) Secrets() []string               { return f.secrets }
 func (f *fake) Check(ctx context.Context) (connector.Identity, error) {
 	if f.fail != nil {
 		if err := f.fail(ctx, "check"); err != nil {
-			return connector.Identity{}, err
+			return connector.Identity{Owner: err.Error(), Notes: []string{err.Error()}}, err
 		}
 	}
 	return connector.Identity{Target: "fake:1", Product: "Fake 1"}, nil

@@ -198,7 +198,8 @@ func TestSecretsNeverLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, end := list(t, client, "")
-	told = append(told, check.GetProblems()[0], read.GetProblem(), end.GetProblem())
+	told = append(told, check.GetProblems()[0], read.GetProblem(), end.GetProblem(),
+		&connectorv1.Problem{Message: check.GetCredentialOwner() + check.GetNotes()[0]})
 	for _, p := range told {
 		for _, form := range []string{canary, url.QueryEscape(canary), strings.Trim(string(inJSON), `"`), "w''ö", "er and longer"} {
 			if strings.Contains(p.GetMessage()+p.GetReason(), form) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -24,6 +25,7 @@ type memory struct {
 	// before is called before each operation, without the lock: op is READ, CHECK or an operation's name.
 	before func(ctx context.Context, op string) error
 	limits connector.Limits
+	ends   time.Time // when the credential for it does
 	// pretend names operations that are called done and have no effect.
 	pretend []string
 }
@@ -41,7 +43,17 @@ func (m *memory) Describe() connector.Description {
 }
 
 func (m *memory) Check(ctx context.Context) (connector.Identity, error) {
-	return connector.Identity{Target: "memory"}, m.ask(ctx, "CHECK")
+	err := m.ask(ctx, "CHECK")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return connector.Identity{Target: "memory", Owner: "svc-tenure", Expires: m.ends}, err
+}
+
+// end sets when the credential for it ends.
+func (m *memory) end(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ends = at
 }
 
 func (m *memory) ask(ctx context.Context, op string) error {
