@@ -60,8 +60,13 @@ func TestACredentialThatEndsSoonIsAProblem(t *testing.T) {
 		ends time.Time
 		want bool
 	}{
-		{time.Time{}, false}, {time.Now().Add(15 * day), false}, {time.Now().Add(13 * day), true}, {time.Now().Add(-day), true},
-		{time.Now().Add(90 * day), false}, {time.Now().Add(day), true}, {time.Time{}, false},
+		{time.Time{}, false},
+		{time.Now().Add(15 * day), false},
+		{time.Now().Add(13 * day), true},
+		{time.Now().Add(-day), true},
+		{time.Now().Add(90 * day), false},
+		{time.Now().Add(day), true},
+		{time.Time{}, false},
 	} {
 		m.end(c.ends)
 		if got := warned(t, svc); got != c.want {
@@ -93,7 +98,11 @@ func TestACredentialIsLookedAtThoughNobodyAsks(t *testing.T) {
 	for _, ends := range []time.Time{time.Now().Add(day), time.Now().Add(90 * day)} {
 		m.end(ends)
 		for range 3 { // one may have been under way, and the last one is not over
-			<-looked
+			select {
+			case <-looked:
+			case <-time.After(patience):
+				t.Fatal("nobody looks")
+			}
 		}
 		if got := w.credentialEnds(); got != ends.Unix() {
 			t.Errorf("the figure is %d, want %d", got, ends.Unix())

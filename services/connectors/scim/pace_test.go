@@ -45,9 +45,11 @@ func TestAClassThatIsSpentKeepsNoOtherBack(t *testing.T) {
 	if sent := o.Requests()[before:]; len(sent) != 1 || !strings.HasPrefix(sent[0], "PATCH /Groups/") || o.User(id)["active"] != true {
 		t.Errorf("sent was %v", sent)
 	}
+	o.AddUser(map[string]any{"userName": "bob"})     // what was not asked, nobody refused for a name that is taken
+	o.AddUser(map[string]any{"userName": "ann.lee"}) // nor this
 	wantsLater(t, client.Want(t, "", "p:bob", "F", named("bob")).GetResults()[0], "scim.rate", ofStep)
 	wantsLater(t, client.Want(t, id, "p:ann", "F", set(opUpdate, map[string]string{"userName": "ann.lee"})).GetResults()[0], "scim.rate", ofStep)
-	if o.Users() != 1 || len(o.Requests()) != before+1 {
+	if o.Users() != 3 || len(o.Requests()) != before+1 {
 		t.Errorf("sent was %v", o.Requests()[before:])
 	}
 }
