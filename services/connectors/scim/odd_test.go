@@ -217,6 +217,15 @@ func TestAnIgnoredFilterIsNoAnswer(t *testing.T) {
 	if len(problems) < 3 || problems[0] != "PRECONDITION scim.filter_ignored" {
 		t.Errorf("Check says %v", problems)
 	}
+	// Nor where one of several addresses is searched for, and others may be what was found.
+	o.AddUser(map[string]any{"userName": "eve", "emails": []any{map[string]any{"type": "home", "value": "eve@home.example"}}})
+	byMail := open(t, scim.Config{URL: o.URL(), TokenFile: tokenFile(t, o.Token()), CorrelatedBy: workEmail})
+	if p := unreadable(t, byMail, byKey("bob@acme.example")); p.GetReason() != "scim.filter_ignored" {
+		t.Errorf("by an address: %v", p)
+	}
+	if more, _ := check(t, byMail); len(more) != len(problems)+1 {
+		t.Errorf("Check says %v, want one more than %v", more, problems)
+	}
 }
 
 func TestSeveralThatFitAreForSomebodyElseToJudge(t *testing.T) {

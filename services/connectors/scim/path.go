@@ -115,6 +115,16 @@ func (p path) get(user resource) string {
 	return at.text(p.attribute)
 }
 
+// found says whether a search by the path finds a user: any of a list's values counts, not only the chosen one's.
+func (p path) found(user resource, value string) bool {
+	if p.choose == "" {
+		return strings.EqualFold(p.get(user), value)
+	}
+	return slices.ContainsFunc(p.of(user).objects(p.attribute), func(element resource) bool {
+		return strings.EqualFold(element.text(p.sub), value)
+	})
+}
+
 // set changes a user who is to be sent whole; nil clears.
 func (p path) set(user resource, value any) {
 	at := p.of(user)

@@ -120,12 +120,15 @@ func (a *Application) Check(ctx context.Context) (connector.Identity, error) {
 		}
 	}
 	nobody := "tenure-check-" + rand.Text()
-	for _, probe := range []struct{ path, attribute string }{
-		{users, attrUserName}, {users, attrExternalID}, {groups, attrDisplayName}, {groups, attrMember},
-	} {
-		if probe.attribute == attrMember && a.profile.Memberships == askGroups {
-			continue
-		}
+	type probe struct{ path, attribute string }
+	probes := []probe{{users, attrUserName}, {users, attrExternalID}, {groups, attrDisplayName}}
+	if key := a.correlate.searched(); key != attrUserName {
+		probes = append(probes, probe{users, key})
+	}
+	if a.profile.Memberships != askGroups {
+		probes = append(probes, probe{groups, attrMember})
+	}
+	for _, probe := range probes {
 		rows, err := a.search(ctx, probe.path, probe.attribute, nobody)
 		switch p := problemOf(err); {
 		case p == nil && len(rows) > 0:

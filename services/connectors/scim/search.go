@@ -102,8 +102,8 @@ func (a *Application) byKey(ctx context.Context, key string) ([]resource, error)
 	if err != nil {
 		return nil, err
 	}
-	if a.correlate.choose == "" {
-		return equal(rows, a.correlate.String(), key, false, a.correlate.get)
+	if slices.ContainsFunc(rows, func(r resource) bool { return !a.correlate.found(r, key) }) {
+		return nil, ignored(a.correlate.searched())
 	}
 	// Another of the user's addresses may be what matched.
 	return slices.DeleteFunc(rows, func(r resource) bool { return !strings.EqualFold(a.correlate.get(r), key) }), nil
