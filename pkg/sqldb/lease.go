@@ -15,7 +15,8 @@ import (
 const leaseRetryMax = time.Second
 
 // Lease runs task while this process, of all that ask for name, is the one that holds it. It waits for its turn, and
-// takes over a lease that was not renewed for ttl, by the database's clock. Each take-over raises epoch by one: task
+// takes over a lease that was not renewed for ttl, by the database's clock, or as seen from here should that be set back.
+// Each take-over raises epoch by one: task
 // writes it with each effect, so that an effect of an earlier holder that is late can be told. The lease is renewed
 // every ttl/3; when that does not succeed, task's context ends ttl/6 before somebody else may begin, and Lease waits
 // for its turn again. When task returns otherwise, the lease is given back and Lease returns what task did. nil when
@@ -55,6 +56,10 @@ type lease struct {
 	holder string // differs for every call of Lease
 	ttl    time.Duration
 	epoch  int64
+
+	// What was seen of another's lease, and since when it has been so.
+	until int64
+	since time.Time
 }
 
 // takeLease and the others get the database's clock for %s.
@@ -62,11 +67,11 @@ const (
 	takeLease = `
 INSERT INTO leases (name, holder, epoch, until) VALUES ($1, $2, 1, %[1]s + $3)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1, until = excluded.until
-WHERE  leases.until < %[1]s
+WHERE  leases.until < %[1]s OR leases.until = $4
 RETURNING epoch`
 	renewLease   = `UPDATE leases SET until = %s + $4 WHERE name = $1 AND holder = $2 AND epoch = $3`
 	releaseLease = `UPDATE leases SET until = 0 WHERE name = $1 AND holder = $2 AND epoch = $3`
-	seeLease     = `SELECT until - %s FROM leases WHERE name = $1`
+	seeLease     = `SELECT until, until - %s FROM leases WHERE name = $1`
 )
 
 func (l *lease) sql(text string) string { return fmt.Sprintf(text, l.db.engine.now()) }
@@ -75,10 +80,11 @@ func (l *lease) sql(text string) string { return fmt.Sprintf(text, l.db.engine.n
 func (l *lease) wait(ctx context.Context) (time.Time, error) {
 	for {
 		// Looking first costs no turn of SQLite's one writer.
-		pause := min(l.left(ctx), l.ttl/3, leaseRetryMax)
+		left, dead := l.look(ctx)
+		pause := min(left, l.ttl/3, leaseRetryMax)
 		if pause <= 0 {
 			before := time.Now()
-			taken, err := l.take(ctx)
+			taken, err := l.take(ctx, dead)
 			if taken {
 				return before, nil
 			}
@@ -95,9 +101,10 @@ func (l *lease) wait(ctx context.Context) (time.Time, error) {
 	}
 }
 
-func (l *lease) take(ctx context.Context) (bool, error) {
+// take takes a lease that has run out, or that lasts until dead and is not renewed any more.
+func (l *lease) take(ctx context.Context, dead int64) (bool, error) {
 	err := l.db.InTx(ctx, func(tx *Tx) error {
-		return tx.QueryRow(ctx, l.sql(takeLease), l.name, l.holder, l.ttl.Microseconds()).Scan(&l.epoch)
+		return tx.QueryRow(ctx, l.sql(takeLease), l.name, l.holder, l.ttl.Microseconds(), dead).Scan(&l.epoch)
 	})
 	if errors.Is(err, ErrNoRows) {
 		return false, nil
@@ -105,13 +112,21 @@ func (l *lease) take(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// left returns how long the present holder has; 0 when there is none, or nobody knows.
-func (l *lease) left(ctx context.Context) time.Duration {
-	var micros int64
-	if err := l.db.QueryRow(ctx, l.sql(seeLease), l.name).Scan(&micros); err != nil || micros < 0 {
-		return 0
+// look returns how long the present holder has; 0 when there is none, or nobody knows. dead is until when a lease lasts
+// that was not renewed for ttl although it seems to last longer, else -1: its holder is dead, and the database's clock was
+// set back since.
+func (l *lease) look(ctx context.Context) (left time.Duration, dead int64) {
+	var until, micros int64
+	if err := l.db.QueryRow(ctx, l.sql(seeLease), l.name).Scan(&until, &micros); err != nil || micros < 0 {
+		return 0, -1
 	}
-	return time.Duration(micros)*time.Microsecond + time.Millisecond // past it, also where the clock has milliseconds
+	if until != l.until {
+		l.until, l.since = until, time.Now()
+	}
+	if time.Since(l.since) > l.ttl {
+		return 0, until
+	}
+	return time.Duration(micros)*time.Microsecond + time.Millisecond, -1 // past it, also where the clock has milliseconds
 }
 
 // hold runs task and renews the lease, held since the local time since, beside it. lost reports that the lease may

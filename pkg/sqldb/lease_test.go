@@ -170,3 +170,48 @@ func TestALeaseReturnsWhatItsTaskDid(t *testing.T) {
 		t.Errorf("got %v, want nil when ctx ends before the lease is taken", err)
 	}
 }
+
+// TestADeadHoldersLeaseEndsAlthoughTheClockWasSetBack, and a living one's does not.
+func TestADeadHoldersLeaseEndsAlthoughTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	sqltest.Run(t, nil, func(t *testing.T, db *sqldb.DB) {
+		const ttl = 300 * time.Millisecond
+		ctx := t.Context()
+		must(t, db.InTx(ctx, func(tx *sqldb.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO leases (name, holder, epoch, until) VALUES ('one', 'dead', 7, $1)`, sqldb.Micros(time.Now().Add(time.Hour)))
+			return err
+		}))
+		began := time.Now()
+		within, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		epoch := int64(0)
+		must(t, db.Lease(within, "one", ttl, func(_ context.Context, now int64) error {
+			epoch = now
+			return nil
+		}))
+		if epoch != 8 || time.Since(began) < ttl {
+			t.Errorf("taken with epoch %d after %s; the holder may live until %s have passed", epoch, time.Since(began), ttl)
+		}
+	})
+}
+
+func TestALivingHoldersLeaseLastsAlthoughTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			const ttl = 300 * time.Millisecond
+			cfg := sqltest.Config(t, engine)
+			holders, waiters := sqltest.Open(t, cfg), sqltest.Open(t, cfg)
+			sqldb.Shift(waiters, -time.Hour)
+			must(t, holders.Lease(t.Context(), "one", ttl, func(held context.Context, _ int64) error {
+				within, cancel := context.WithTimeout(held, 5*ttl)
+				defer cancel()
+				return waiters.Lease(within, "one", ttl, func(context.Context, int64) error {
+					t.Error("taken from a holder who lives")
+					return nil
+				})
+			}))
+		})
+	}
+}
