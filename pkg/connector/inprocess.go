@@ -18,8 +18,8 @@ const maxMessageSize = 64 << 20
 
 // InProcess returns a client of impl in this process. It speaks the same gRPC as a remote one, or what amounts to it, so
 // that nothing works here that would not work there. closeAll ends the connection and waits for calls under way.
-func InProcess(impl Connector) (client connectorv1.ConnectorClient, closeAll func() error, err error) {
-	service, err := NewServer(impl)
+func InProcess(impl Connector, options ...Option) (client connectorv1.ConnectorClient, closeAll func() error, err error) {
+	service, err := NewServer(impl, options...)
 	if err != nil {
 		return nil, nil, err
 	}

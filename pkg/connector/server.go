@@ -23,10 +23,19 @@ type server struct {
 	now  func() time.Time
 }
 
+// Option changes how a connector is served.
+type Option func(*server)
+
+// WithClock says by which clock a call's not_after has passed: the caller's, where it is not the machine's.
+func WithClock(now func() time.Time) Option { return func(s *server) { s.now = now } }
+
 // NewServer returns the gRPC service of impl. Panics of impl end the step or call that they happened in and nothing
 // else. It fails only when the key for secrets cannot be made.
-func NewServer(impl Connector) (connectorv1.ConnectorServer, error) {
+func NewServer(impl Connector, options ...Option) (connectorv1.ConnectorServer, error) {
 	s := &server{impl: impl, now: time.Now}
+	for _, set := range options {
+		set(s)
+	}
 	if is[CredentialRotator](impl) {
 		key, err := newSealKey()
 		if err != nil {

@@ -47,12 +47,11 @@ func (o *Outbox) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	if !waiting.IsZero() {
-		behind = max(behind, now.Sub(waiting))
+		behind = max(behind, o.now().Sub(waiting))
 	}
 	o.mu.Lock()
-	o.behind, o.heard = behind, now
+	o.behind, o.heard = behind, time.Now()
 	o.mu.Unlock()
 	if seq == 0 {
 		return nil

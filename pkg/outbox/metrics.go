@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
 
 // oldestSeconds is asked of the database at every scrape, so it is right on every replica, and for events whose
@@ -34,19 +36,19 @@ func (o *Outbox) Collect(metrics chan<- prometheus.Metric) {
 // Oldest is the age of the oldest event that is not known to be published, counted from its making or, once it is
 // numbered, from then; 0 when all are. It may be a second too old: how far the relay has come is not written more often.
 func (o *Outbox) Oldest(ctx context.Context) (time.Duration, error) {
-	ids, made, err := o.store.oldest(ctx)
+	first, made, err := o.store.oldest(ctx)
 	if err != nil {
 		return 0, err
 	}
-	now := time.Now()
+	now := o.now()
 	var age time.Duration
 	if !made.IsZero() {
 		age = now.Sub(made)
 	}
-	for _, id := range ids {
-		if parsed, err := uuid.Parse(id); err == nil && parsed.Version() == 7 {
-			sec, nsec := parsed.Time().UnixTime()
-			age = max(age, now.Sub(time.Unix(sec, nsec)))
+	for _, encoded := range first {
+		var e eventv1.Event
+		if len(encoded) > 0 && proto.Unmarshal(encoded, &e) == nil {
+			age = max(age, now.Sub(e.GetTime().AsTime()))
 		}
 	}
 	return max(age, 0), nil

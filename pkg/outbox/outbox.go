@@ -44,6 +44,8 @@ type Deps struct {
 	// event that it knows to be missing has waited.
 	Recorded func(ctx context.Context, origin string) (seq uint64, behind time.Duration, err error)
 	Log      *zap.Logger
+	// Now is the clock of all who share DB; nil: the machine's.
+	Now func() time.Time
 }
 
 // stream is what the relay needs of *bus.Bus. PublishChunk returns nil only when the stream holds every event, and
@@ -63,6 +65,7 @@ type Outbox struct {
 	bus      stream
 	recorded func(ctx context.Context, origin string) (seq uint64, behind time.Duration, err error)
 	log      *zap.Logger
+	now      func() time.Time
 
 	added chan struct{} // one token when something may be waiting
 	again chan struct{} // one token when what is kept may have to be published again
@@ -71,7 +74,7 @@ type Outbox struct {
 
 	mu     sync.Mutex // guards what follows
 	behind time.Duration
-	heard  time.Time // when audit last answered; before its first answer, when the outbox was made
+	heard  time.Time // when audit last answered, by the machine's clock; before its first answer, when the outbox was made
 }
 
 // New returns the outbox of deps.DB.
@@ -82,7 +85,11 @@ func New(cfg Config, deps Deps) (*Outbox, error) {
 	if deps.DB == nil || deps.Bus == nil || deps.Recorded == nil || deps.Log == nil {
 		return nil, fmt.Errorf("outbox of %s lacks a dependency", cfg.Origin)
 	}
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
 	o := &Outbox{
+		now:      deps.Now,
 		origin:   cfg.Origin,
 		gather:   cfg.Gather,
 		store:    store{db: deps.DB, origin: cfg.Origin},
@@ -109,7 +116,7 @@ func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, event
 	if lane != eventv1.Lane_LANE_URGENT {
 		lane = eventv1.Lane_LANE_NORMAL
 	}
-	now, trace := time.Now().UTC().Truncate(time.Microsecond), telemetry.TraceParent(ctx)
+	now, trace := o.now().UTC().Truncate(time.Microsecond), telemetry.TraceParent(ctx)
 	rows := make([]waiting, len(events))
 	for i, e := range events {
 		if e.ID == "" || e.Type == "" || e.Subject == "" || e.Seq != 0 {
@@ -164,7 +171,7 @@ func (o *Outbox) Park(ctx context.Context, consumer string, e bus.Event, cause e
 		sum := sha256.Sum256(encoded)
 		id = "sha256:" + hex.EncodeToString(sum[:])
 	}
-	return o.store.park(ctx, parked{consumer: consumer, id: id, event: encoded, cause: shorten(cause.Error()), at: time.Now()})
+	return o.store.park(ctx, parked{consumer: consumer, id: id, event: encoded, cause: shorten(cause.Error()), at: o.now()})
 }
 
 // shorten makes of an error's text one that fits a table of them.

@@ -202,7 +202,7 @@ func (s *sender) step(ctx context.Context, gives bool) (bool, error) {
 
 // sendNew moves the events of h into a chunk and publishes it.
 func (s *sender) sendNew(ctx context.Context, h head) error {
-	c, err := s.store.move(ctx, h, s.done, time.Now())
+	c, err := s.store.move(ctx, h, s.done, s.now())
 	if err != nil || len(c.events) == 0 {
 		return err
 	}

@@ -375,16 +375,16 @@ func (s store) parkedAfter(ctx context.Context, consumer, id string) ([]parked, 
 }
 
 const selectOldest = `
-SELECT (SELECT COALESCE(MIN(id), '') FROM outbox WHERE lane = 1),
-       (SELECT COALESCE(MIN(id), '') FROM outbox WHERE lane = 2),
+SELECT (SELECT event FROM outbox WHERE lane = 1 ORDER BY id LIMIT 1),
+       (SELECT event FROM outbox WHERE lane = 2 ORDER BY id LIMIT 1),
        (SELECT COALESCE(MIN(created_at), 0) FROM outbox_sent WHERE first_seq > (SELECT MAX(published) FROM outbox_origin))`
 
-// oldest returns the least ids of both lanes, and when the oldest chunk not known to be published was made; empty and
-// zero where there is none.
-func (s store) oldest(ctx context.Context) (ids [2]string, made time.Time, err error) {
+// oldest returns the first events of both lanes, encoded, and when the oldest chunk not known to be published was made;
+// empty and zero where there is none.
+func (s store) oldest(ctx context.Context) (first [2][]byte, made time.Time, err error) {
 	var at int64
-	if err := s.db.QueryRow(ctx, selectOldest).Scan(&ids[0], &ids[1], &at); err != nil {
-		return ids, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
+	if err := s.db.QueryRow(ctx, selectOldest).Scan(&first[0], &first[1], &at); err != nil {
+		return first, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
 	}
-	return ids, sqldb.Time(at), nil
+	return first, sqldb.Time(at), nil
 }

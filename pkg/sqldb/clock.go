@@ -2,7 +2,6 @@ package sqldb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -137,26 +136,6 @@ func (c *Clock) read(ctx context.Context) (reading, time.Duration, error) {
 	}
 	took := passed() - before
 	return reading{Time(micros), before + took/2}, took, nil
-}
-
-const (
-	seeLatest = `SELECT latest FROM clock WHERE id = 1`
-	putLatest = `INSERT INTO clock (id, latest) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET latest = excluded.latest`
-)
-
-// SetBack reports whether the clock was set back since this was asked the last time, by anybody who uses the database: what
-// was to happen a moment after some time of before would otherwise not happen until that time comes again. Whoever asks
-// mends that in the same transaction.
-func (tx *Tx) SetBack(ctx context.Context, now time.Time) (bool, error) {
-	var latest int64
-	err := tx.QueryRow(ctx, seeLatest).Scan(&latest)
-	if err != nil && !errors.Is(err, ErrNoRows) {
-		return false, fmt.Errorf("see the latest time: %w", err)
-	}
-	if _, err := tx.Exec(ctx, putLatest, Micros(now)); err != nil {
-		return false, fmt.Errorf("note the latest time: %w", err)
-	}
-	return Time(latest).Sub(now) >= ClockStep, nil // those who ask a moment apart may differ by less
 }
 
 var start = time.Now()

@@ -2,6 +2,7 @@ package sqldb_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,24 +119,68 @@ func TestThatTheClockWasSetBackIsNoticedOnceByWhoeverComesNext(t *testing.T) {
 	sqltest.Run(t, nil, func(t *testing.T, db *sqldb.DB) {
 		noon := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 		for _, step := range []struct {
-			what string
-			at   time.Time
-			back bool
+			what     string
+			at, last time.Time
+			from     time.Time
 		}{
-			{"the first time", noon.Add(time.Hour), false},
-			{"later", noon.Add(2 * time.Hour), false},
-			{"another machine, a moment behind", noon.Add(2*time.Hour - time.Second), false},
-			{"set back", noon.Add(time.Hour), true},
-			{"the next one", noon.Add(time.Hour + time.Second), false},
-			{"set back again, by little", noon.Add(time.Hour - 2*time.Second), true},
+			{what: "the first time", at: noon.Add(time.Hour)},
+			{what: "later", at: noon.Add(2 * time.Hour), last: noon},
+			{what: "another machine, a moment behind", at: noon.Add(2*time.Hour - time.Second)},
+			{what: "set back", at: noon.Add(time.Hour), from: noon.Add(2*time.Hour - time.Second)},
+			{what: "the next one", at: noon.Add(time.Hour + time.Second)},
+			{what: "set back, and seen by who was there", at: noon, last: noon.Add(90 * time.Minute), from: noon.Add(90 * time.Minute)},
 		} {
-			must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-				back, err := tx.SetBack(t.Context(), step.at)
-				if back != step.back {
-					t.Errorf("%s: set back is %v", step.what, back)
-				}
-				return err
+			var from time.Time
+			must(t, db.SetBack(t.Context(), step.at, step.last, func(_ *sqldb.Tx, _, was time.Time) error {
+				from = was
+				return nil
 			}))
+			if !from.Equal(step.from) {
+				t.Errorf("%s: set back from %v, want %v", step.what, from, step.from)
+			}
 		}
 	})
+}
+
+// TestAClockThatIsSetBackIsMendedUntilThatSucceeds: the first attempt fails.
+func TestAClockThatIsSetBackIsMendedUntilThatSucceeds(t *testing.T) {
+	t.Parallel()
+	db := sqltest.New(t, sqldb.SQLite)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var m machine
+	asked, mended := 0, make(chan time.Duration, 10)
+	done := make(chan error, 1)
+	go func() {
+		done <- db.WhenSetBack(ctx, m.now, func(_ *sqldb.Tx, now, from time.Time) error {
+			if asked++; asked == 1 {
+				return errors.New("not now")
+			}
+			mended <- from.Sub(now)
+			return nil
+		})
+	}()
+	until(t, "the time to be noted", func() bool {
+		var latest int64
+		return db.QueryRow(ctx, `SELECT latest FROM clock`).Scan(&latest) == nil
+	})
+	m.set(-time.Hour)
+	if got := <-mended; got < 59*time.Minute || got > time.Hour {
+		t.Errorf("set back by %s", got)
+	}
+	cancel()
+	must(t, <-done)
+	if len(mended) > 0 {
+		t.Error("mended twice")
+	}
+}
+
+// until asks again and again whether it is so.
+func until(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }

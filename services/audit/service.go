@@ -109,7 +109,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.seq = &sequencer{store: s.store, now: deps.Now, log: deps.Log}
 	s.figs = newFigures(deps.Registry)
 	s.outbox, err = outbox.New(outbox.Config{Origin: origin}, outbox.Deps{
-		DB: deps.DB, Bus: deps.Bus, Recorded: s.recorded, Log: deps.Log,
+		DB: deps.DB, Bus: deps.Bus, Recorded: s.recorded, Log: deps.Log, Now: deps.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/connector"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
@@ -38,6 +39,9 @@ type Config struct {
 	Settings    map[string]any // config: of a built-in one
 	Dir         string         // for connectors that keep files
 	TLS         *tls.Config    // for remote ones over TCP
+	// Now is the clock by which the worker says until when a call may have effect; nil: the machine's. A remote connector has
+	// its own.
+	Now func() time.Time
 }
 
 // Validate says what is wrong without opening anything. The error begins with the key within the application's entry:
@@ -82,7 +86,7 @@ func (c Config) opener() (opener, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return inProcess(database, database)
+			return c.inProcess(database, database)
 		}, nil
 	case LDAP:
 		var cfg ldap.Config
@@ -97,7 +101,7 @@ func (c Config) opener() (opener, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return inProcess(directory, directory)
+			return c.inProcess(directory, directory)
 		}, nil
 	case SCIM:
 		var cfg scim.Config
@@ -112,7 +116,7 @@ func (c Config) opener() (opener, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return inProcess(application.Connector(), application)
+			return c.inProcess(application.Connector(), application)
 		}, nil
 	case Demo:
 		cfg := demo.Config{File: filepath.Join(c.Dir, c.Application+".journal")}
@@ -127,7 +131,7 @@ func (c Config) opener() (opener, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			return inProcess(application, application)
+			return c.inProcess(application, application)
 		}, nil
 	case Remote:
 		if len(c.Settings) > 0 {
@@ -161,8 +165,12 @@ func (c Config) decode(into any) error {
 	return nil
 }
 
-func inProcess(impl connector.Connector, closer io.Closer) (connectorv1.ConnectorClient, io.Closer, error) {
-	client, stop, err := connector.InProcess(impl)
+func (c Config) inProcess(impl connector.Connector, closer io.Closer) (connectorv1.ConnectorClient, io.Closer, error) {
+	var options []connector.Option
+	if c.Now != nil {
+		options = append(options, connector.WithClock(c.Now))
+	}
+	client, stop, err := connector.InProcess(impl, options...)
 	if err != nil {
 		return nil, nil, errors.Join(err, closer.Close())
 	}

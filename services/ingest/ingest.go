@@ -241,7 +241,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s.outbox, err = outbox.New(outbox.Config{Origin: Origin}, outbox.Deps{
-		DB: deps.DB, Bus: deps.Bus, Recorded: deps.Recorded, Log: s.log,
+		DB: deps.DB, Bus: deps.Bus, Recorded: deps.Recorded, Log: s.log, Now: s.now,
 	})
 	if err != nil {
 		return nil, err

@@ -121,7 +121,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	out, err := outbox.New(outbox.Config{Origin: Origin}, outbox.Deps{
-		DB: deps.DB, Bus: deps.Bus, Recorded: deps.Recorded, Log: deps.Log,
+		DB: deps.DB, Bus: deps.Bus, Recorded: deps.Recorded, Log: deps.Log, Now: deps.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
@@ -38,9 +39,10 @@ type Process struct {
 	peers    map[[2]string]*later                   // by callee and caller
 	door     bool
 
-	tasks  []run.Task  // the services
-	infra  []run.Task  // what the services stand on: stopped after them
-	closed []io.Closer // in the order of opening
+	tasks  []run.Task   // the services
+	infra  []run.Task   // what the services stand on: stopped after them
+	closed []io.Closer  // in the order of opening
+	time   *sqldb.Clock // nil: no database is open yet
 }
 
 // Start begins a process of that name: its log and figures.
@@ -105,6 +107,31 @@ func (p *Process) database(ctx context.Context, name string, sets ...sqldb.Migra
 		p.tel.Log.Warn("the database may lose what it has committed", zap.String("database", name), zap.Strings("settings", weak))
 	}
 	return db, nil
+}
+
+// clock is what all services of the process go by: their databases are files of this machine, or schemas of one server.
+func (p *Process) clock(ctx context.Context, db *sqldb.DB) (func() time.Time, error) {
+	if p.time != nil {
+		return p.time.Now, nil
+	}
+	c, err := sqldb.NewClock(ctx, db, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	steps := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "tenure_clock_steps_total", Help: "How often the clock that the services go by was set: the database's, or with SQLite the machine's.",
+	})
+	p.tel.Registry.MustRegister(steps, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tenure_clock_off_seconds", Help: "By how much this machine's clock is ahead of the database's.",
+	}, func() float64 { return c.Off().Seconds() }))
+	p.infra = append(p.infra, func(ctx context.Context) error {
+		return c.Keep(ctx, func(by time.Duration) {
+			steps.Inc()
+			p.tel.Log.Warn("the clock was set", zap.Duration("by", by))
+		})
+	})
+	p.time = c
+	return c.Now, nil
 }
 
 // stream connects a service to the event stream, starting the embedded one at first.

@@ -39,8 +39,12 @@ func (p *Process) Ingest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now, err := p.clock(ctx, db)
+	if err != nil {
+		return err
+	}
 	service, err := ingest.New(cfg, ingest.Deps{
-		DB: db, Bus: events, Recorded: p.recorded("ingest"), Log: p.log("ingest"), Registry: p.tel.Registry, Now: time.Now,
+		DB: db, Bus: events, Recorded: p.recorded("ingest"), Log: p.log("ingest"), Registry: p.tel.Registry, Now: now,
 	})
 	if err != nil {
 		return err
@@ -64,9 +68,13 @@ func (p *Process) Policy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now, err := p.clock(ctx, db)
+	if err != nil {
+		return err
+	}
 	service, err := policy.New(cfg, policy.Deps{
 		DB: db, Bus: events, People: peoplev1.NewPeopleServiceClient(p.peer("ingest", "policy")),
-		Recorded: p.recorded("policy"), Log: p.log("policy"), Registry: p.tel.Registry, Now: time.Now,
+		Recorded: p.recorded("policy"), Log: p.log("policy"), Registry: p.tel.Registry, Now: now,
 	})
 	if err != nil {
 		return err
@@ -83,6 +91,7 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 		return err
 	}
 	dbs, clients, sole := map[string]*sqldb.DB{}, map[string]connectorv1.ConnectorClient{}, map[string]bool{}
+	now := time.Now // without applications there is nothing to time
 	for i, app := range p.settings.Applications {
 		if !served(cfg, app.Name) {
 			continue
@@ -97,6 +106,10 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 		if sole[app.Name], err = p.sole(dbs[app.Name], app.Name); err != nil {
 			return err
 		}
+		if now, err = p.clock(ctx, dbs[app.Name]); err != nil {
+			return err
+		}
+		how.Now = now
 		if err := os.MkdirAll(how.Dir, 0o700); err != nil {
 			return err
 		}
@@ -117,7 +130,7 @@ func (p *Process) Provision(ctx context.Context, only ...string) error {
 	service, err := provision.New(cfg, provision.Deps{
 		DBs: dbs, Sole: sole, Bus: events, Access: accessv1.NewAccessServiceClient(p.peer("policy", "provision")),
 		People: peoplev1.NewPeopleServiceClient(p.peer("ingest", "provision")), Connectors: clients,
-		Recorded: p.recorded("provision"), Log: p.log("provision"), Registry: p.tel.Registry, Now: time.Now,
+		Recorded: p.recorded("provision"), Log: p.log("provision"), Registry: p.tel.Registry, Now: now,
 	})
 	if err != nil {
 		return err
@@ -205,8 +218,12 @@ func (p *Process) Audit(ctx context.Context) error {
 	for _, app := range p.settings.Applications {
 		origins["provision/"+app.Name] = eventv1.NewEventLogClient(p.peer("provision", "audit"))
 	}
+	now, err := p.clock(ctx, db)
+	if err != nil {
+		return err
+	}
 	service, err := audit.New(p.settings.AuditLog(), audit.Deps{
-		DB: db, Bus: events, Origins: origins, Log: p.log("audit"), Registry: p.tel.Registry, Now: time.Now,
+		DB: db, Bus: events, Origins: origins, Log: p.log("audit"), Registry: p.tel.Registry, Now: now,
 	})
 	if err != nil {
 		return err

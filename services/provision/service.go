@@ -88,7 +88,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		if db == nil || client == nil {
 			return nil, fmt.Errorf("application %s lacks a database or a connector", a.Name)
 		}
-		box, err := outbox.New(outbox.Config{Origin: Origin(a.Name), Gather: gather}, outbox.Deps{DB: db, Bus: deps.Bus, Recorded: deps.Recorded, Log: deps.Log})
+		box, err := outbox.New(outbox.Config{Origin: Origin(a.Name), Gather: gather}, outbox.Deps{DB: db, Bus: deps.Bus, Recorded: deps.Recorded, Log: deps.Log, Now: deps.Now})
 		if err != nil {
 			return nil, err
 		}
