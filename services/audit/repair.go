@@ -29,8 +29,8 @@ func (s *Service) repair(ctx context.Context) error {
 	var tailed time.Time
 	for {
 		holes := s.holes()
-		if now := s.deps.Now(); now.Sub(tailed) >= tailEvery {
-			tailed = now
+		if time.Since(tailed) >= tailEvery { // by what has passed: a clock that is set back must not stop it
+			tailed = time.Now()
 			holes = append(holes, s.tails()...)
 		}
 		for _, h := range holes {
@@ -57,7 +57,11 @@ func (s *Service) holes() []hole {
 	for origin, p := range s.seq.origins {
 		if from, to, ok := p.hole(); ok {
 			holes = append(holes, hole{origin, from, to})
-			oldest = max(oldest, s.deps.Now().Sub(p.since))
+			now := s.deps.Now()
+			if p.since.After(now) { // the clock was set back
+				p.since = now
+			}
+			oldest = max(oldest, now.Sub(p.since))
 		}
 	}
 	s.figs.behind.Set(oldest.Seconds())

@@ -63,7 +63,7 @@ func (p *progress) behind(now time.Time) time.Duration {
 	if p.since.IsZero() {
 		return 0
 	}
-	return now.Sub(p.since)
+	return max(0, now.Sub(p.since))
 }
 
 // stored is how far an origin is recorded as the database tells it, which is the same for every replica: a hole is known

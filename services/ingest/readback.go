@@ -54,7 +54,7 @@ type backReader struct {
 	feed     *feed
 	wake     chan struct{} // holds one element when somebody became due
 	failures int           // batches in a row that nobody was answered about
-	resume   time.Time     // not before; zero: now
+	resume   time.Time     // not before, by this machine's clock; zero: now
 }
 
 func newBackReader(f *feed) *backReader { return &backReader{feed: f, wake: make(chan struct{}, 1)} }

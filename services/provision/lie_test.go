@@ -2,7 +2,6 @@ package provision_test
 
 import (
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,11 +9,6 @@ import (
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
 
-// clock is a machine's clock that a test sets.
-type clock struct{ off atomic.Int64 }
-
-func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.off.Load())) }
-func (c *clock) set(by time.Duration) { c.off.Store(int64(by)) }
 func (m *memory) pretends(ops ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

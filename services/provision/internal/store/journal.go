@@ -120,7 +120,7 @@ func (r reader) OpenIntents(ctx context.Context, people []string) ([]Entry, erro
 		args[i] = p
 	}
 	rows, err := r.q.Query(ctx, `SELECT `+entryColumns+` FROM journal
-WHERE outcome_at = 0 AND person IN (`+placeholders(1, len(people))+`) ORDER BY operation`, args...)
+WHERE outcome_at = 0 AND person IN (`+placeholders(1, len(people))+`) ORDER BY intent_at, operation`, args...)
 	entries, err := sqldb.Collect(rows, err, scanEntry)
 	if err != nil {
 		return nil, fmt.Errorf("load open intents: %w", err)

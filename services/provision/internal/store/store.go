@@ -41,6 +41,11 @@ func (s *Store) InTx(ctx context.Context, f func(Tx) error) error {
 	return s.db.InTx(ctx, func(tx *sqldb.Tx) error { return f(Tx{Tx: tx, reader: reader{tx}}) })
 }
 
+// WhenSetBack watches now until ctx ends, and calls mend in a transaction when it was set back: see sqldb.DB.
+func (s *Store) WhenSetBack(ctx context.Context, now func() time.Time, mend func(tx Tx, now, from time.Time) error) error {
+	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, now, from time.Time) error { return mend(Tx{Tx: tx, reader: reader{tx}}, now, from) })
+}
+
 // reader holds what can be read both in and outside a transaction.
 type reader struct{ q sqldb.Querier }
 

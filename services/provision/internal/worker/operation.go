@@ -46,8 +46,8 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	timing := k.cfg.Timing
 	now := k.deps.Now()
 	notAfter := now.Add(timing.Request)
-	if limit := k.leased.Add(-timing.Skew); notAfter.After(limit) {
-		until := now.Add(timing.Lease)
+	until := now.Add(timing.Lease)
+	if limit := k.leased.Add(-timing.Skew); notAfter.After(limit) || k.leased.After(until) { // later than any lease: the clock was set back
 		ok, err := k.deps.Store.Renew(ctx, k.holder, store.Claimed{Target: k.t, Cut: k.cut}, now, until)
 		if err != nil {
 			return nil, err

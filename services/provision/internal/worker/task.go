@@ -56,7 +56,7 @@ type task struct {
 // work brings one claimed target forward as far as it goes now, and gives it back. d is what policy said when it was asked
 // after claimed.
 func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired, claimed time.Time, stop <-chan struct{}) {
-	if w.deps.Now().Sub(claimed) > fresh {
+	if w.deps.Now().Sub(claimed).Abs() > fresh { // before it was claimed: the clock was set back
 		var err error
 		if d, err = w.desiredAgain(ctx, &c); err != nil {
 			w.giveBack(ctx, []store.Claimed{c}, pauseMin)

@@ -130,6 +130,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.repair,
 		w.repairCuts,
 		w.watch,
+		w.setBack,
 		w.deps.Outbox.Relay,
 	}
 	for _, l := range w.lines {
