@@ -184,3 +184,40 @@ func until(t *testing.T, what string, so func() bool) {
 		}
 	}
 }
+
+func TestWhatWaitedWaitsForAsLongWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	sqltest.Run(t, nil, func(t *testing.T, db *sqldb.DB) {
+		now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+		from := now.Add(time.Hour)
+		put := map[string]time.Duration{"past": -time.Minute, "come by then": 30 * time.Minute, "waits": time.Hour + time.Minute, "never": 0}
+		want := map[string]time.Duration{"past": -time.Minute, "come by then": 0, "waits": time.Minute, "never": 0}
+		must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+			for name, after := range put {
+				until := sqldb.Micros(now.Add(after))
+				if name == "never" {
+					until = 0
+				}
+				if _, err := tx.Exec(t.Context(), `INSERT INTO leases (name, holder, epoch, until) VALUES ($1, '', 0, $2)`, name, until); err != nil {
+					return err
+				}
+			}
+			changed, err := tx.SetBack(t.Context(), now, from, "leases", "until", "epoch")
+			if changed != 2 {
+				t.Errorf("%d rows changed, want two", changed)
+			}
+			return err
+		}))
+		for name, after := range want {
+			var until int64
+			must(t, db.QueryRow(t.Context(), `SELECT until FROM leases WHERE name = $1`, name).Scan(&until))
+			expected := now.Add(after)
+			if name == "never" {
+				expected = time.Time{}
+			}
+			if got := sqldb.Time(until); !got.Equal(expected) {
+				t.Errorf("what %s is at %v, want %v", name, got, expected)
+			}
+		}
+	})
+}

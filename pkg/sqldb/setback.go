@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -16,7 +17,7 @@ const (
 
 // WhenSetBack watches now until ctx ends, and calls mend when it is earlier than somebody who uses the database has gone by: what
 // was to happen a moment after some time of before would otherwise not happen until that time comes again. from is the
-// latest time known from before; what the transaction writes is the mending. One that failed is done again.
+// latest time known from before; Tx.SetBack mends most. What failed is done again.
 func (db *DB) WhenSetBack(ctx context.Context, now func() time.Time, mend func(tx *Tx, now, from time.Time) error) error {
 	tick := time.NewTicker(setBackLook)
 	defer tick.Stop()
@@ -64,4 +65,20 @@ func (db *DB) setBack(ctx context.Context, now, last time.Time, mend func(tx *Tx
 		}
 		return mend(tx, now, from)
 	})
+}
+
+// SetBack makes what waits for the times in these columns of a table wait for as long as it would have, had the clock not been
+// set back from a time to now: what had come by then has come. It returns how many rows that changed.
+func (tx *Tx) SetBack(ctx context.Context, now, from time.Time, table string, columns ...string) (int64, error) {
+	set, where := make([]string, len(columns)), make([]string, len(columns))
+	for i, column := range columns {
+		set[i] = fmt.Sprintf("%[1]s = CASE WHEN %[1]s > $2 THEN %[1]s - $3 WHEN %[1]s > $1 THEN $1 ELSE %[1]s END", column)
+		where[i] = column + " > $1"
+	}
+	rows, err := tx.Exec(ctx, "UPDATE "+table+" SET "+strings.Join(set, ", ")+" WHERE "+strings.Join(where, " OR "),
+		Micros(now), Micros(from), from.Sub(now).Microseconds())
+	if err != nil {
+		return 0, fmt.Errorf("set %s back: %w", table, err)
+	}
+	return rows, nil
 }

@@ -29,7 +29,7 @@ func (s *Service) repair(ctx context.Context) error {
 	var tailed time.Time
 	for {
 		holes := s.holes()
-		if time.Since(tailed) >= tailEvery { // by what has passed: a clock that is set back must not stop it
+		if time.Since(tailed) >= s.tail { // by what has passed: a clock that is set back must not stop it
 			tailed = time.Now()
 			holes = append(holes, s.tails()...)
 		}

@@ -82,6 +82,7 @@ type Service struct {
 	signer note.Signer
 	vkey   string
 	figs   figures
+	tail   time.Duration // how often it looks for what a stream lost at its end
 
 	writing sync.Mutex // held while seq appends or its state is read
 	seq     *sequencer
@@ -105,7 +106,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, deps: deps, store: store.New(deps.DB), signer: signer, vkey: vkey, grew: newSignal()}
+	s := &Service{cfg: cfg, deps: deps, store: store.New(deps.DB), signer: signer, vkey: vkey, grew: newSignal(), tail: tailEvery}
 	s.seq = &sequencer{store: s.store, now: deps.Now, log: deps.Log}
 	s.figs = newFigures(deps.Registry)
 	s.outbox, err = outbox.New(outbox.Config{Origin: origin}, outbox.Deps{

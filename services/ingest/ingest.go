@@ -255,7 +255,7 @@ func (s *Service) Outbox() *outbox.Outbox { return s.outbox }
 // Run does what goes on by itself: events to the bus, what becomes due, rosters, reading back, and forgetting raw bodies.
 // Requests are answered whether it runs or not.
 func (s *Service) Run(ctx context.Context) error {
-	tasks := []run.Task{s.outbox.Relay, s.timers, s.judgeRosters, s.retention}
+	tasks := []run.Task{s.outbox.Relay, s.timers, s.judgeRosters, s.retention, s.setBack}
 	for _, r := range s.readers {
 		tasks = append(tasks, func(ctx context.Context) error { return s.readBack(ctx, r) })
 	}

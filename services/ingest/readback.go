@@ -54,7 +54,8 @@ type backReader struct {
 	feed     *feed
 	wake     chan struct{} // holds one element when somebody became due
 	failures int           // batches in a row that nobody was answered about
-	resume   time.Time     // not before, by this machine's clock; zero: now
+	resume   time.Time     // not before; zero: now
+	latest   time.Time     // but then, by what has passed on this machine: the clock may be set back
 }
 
 func newBackReader(f *feed) *backReader { return &backReader{feed: f, wake: make(chan struct{}, 1)} }
@@ -79,13 +80,21 @@ func (s *Service) readBack(ctx context.Context, r *backReader) error {
 	return nil
 }
 
+// setBack keeps who is to be read from waiting longer when the clock is set back. What is said to come on a day comes on
+// that day.
+func (s *Service) setBack(ctx context.Context) error {
+	return s.store.WhenSetBack(ctx, s.now, func(by time.Duration) {
+		s.log.Warn("the clock was set back: who waits to be read goes on waiting for as long as before", zap.Duration("by", by))
+	})
+}
+
 // readDue reads everybody who is due, batch by batch, and returns how long nobody will be.
 func (s *Service) readDue(ctx context.Context, r *backReader) (time.Duration, error) {
 	for {
 		if err := s.showOpen(ctx, r); err != nil {
 			return 0, err
 		}
-		if wait := r.resume.Sub(s.now()); wait > 0 {
+		if wait := min(r.resume.Sub(s.now()), time.Until(r.latest)); wait > 0 {
 			return min(wait, readPoll), nil
 		}
 		some, err := s.readBatch(ctx, r)
@@ -180,7 +189,8 @@ func (s *Service) judge(r *backReader, employees []source.Employee) {
 	if whole.Status == http.StatusUnauthorized {
 		limit = denyWaitMax
 	}
-	r.resume = s.now().Add(jittered(max(asked, min(failWaitMin<<min(r.failures, 10), limit))))
+	pause := jittered(max(asked, min(failWaitMin<<min(r.failures, 10), limit)))
+	r.resume, r.latest = s.now().Add(pause), time.Now().Add(pause)
 	if r.failures++; r.failures == 1 {
 		s.log.Warn("the HR system's API does not answer; it will be tried for ever",
 			zap.String(telemetry.FieldSource, r.feed.Name), zap.Error(whole))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/sqldb"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 )
 
@@ -235,6 +236,27 @@ func TestWhatAProcessThatDiedHadToReadIsRead(t *testing.T) {
 		h.read()
 		if p := h.find(h.ref()); p.GetStatus() != peoplev1.PersonStatus_PERSON_STATUS_TERMINATED {
 			t.Errorf("died during the read: the leaver is %v", p.GetStatus())
+		}
+	})
+}
+
+// Who is due is read although the clock that they were due by was an hour ahead and has been set right.
+func TestWhoIsDueIsReadAlthoughTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	onVendors(t, func(t *testing.T, h *hr) {
+		err := h.db.InTx(t.Context(), func(tx *sqldb.Tx) error { // as noted by who ran then
+			_, err := tx.Exec(t.Context(), `INSERT INTO clock (id, latest) VALUES (1, $1)`, sqldb.Micros(h.clock()))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.server.Set(vendorID, h.worker)
+		h.tell("employee.created")
+		h.pass(-time.Hour)
+		events := h.run()
+		for e := next(t, events); e.Type != "tenure.event.v1.Lifecycle"; {
+			e = next(t, events)
 		}
 	})
 }

@@ -41,9 +41,20 @@ func (s *Store) InTx(ctx context.Context, f func(Tx) error) error {
 	return s.db.InTx(ctx, func(tx *sqldb.Tx) error { return f(Tx{Tx: tx, reader: reader{tx}}) })
 }
 
-// WhenSetBack watches now until ctx ends, and calls mend in a transaction when it was set back: see sqldb.DB.
-func (s *Store) WhenSetBack(ctx context.Context, now func() time.Time, mend func(tx Tx, now, from time.Time) error) error {
-	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, now, from time.Time) error { return mend(Tx{Tx: tx, reader: reader{tx}}, now, from) })
+// ahead are the columns of targets that say when something is to happen or happened last: none of them may wait for a time to
+// come again.
+var ahead = []string{"due_at", "lease_until", "quiet_until", "taking_until", "marked_at", "create_tried", "unwanted_since", "observed_at"}
+
+// WhenSetBack keeps targets from waiting longer when the clock now is set back, until ctx ends. mended is called with by how
+// much it was, and how many targets would have waited.
+func (s *Store) WhenSetBack(ctx context.Context, now func() time.Time, mended func(by time.Duration, targets int64)) error {
+	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, now, from time.Time) error {
+		targets, err := tx.SetBack(ctx, now, from, "targets", ahead...)
+		if err == nil {
+			tx.AfterCommit(func() { mended(from.Sub(now), targets) })
+		}
+		return err
+	})
 }
 
 // reader holds what can be read both in and outside a transaction.

@@ -135,16 +135,9 @@ func (w *Worker) watch(ctx context.Context) error {
 
 // setBack keeps what waits from waiting longer when the clock is set back.
 func (w *Worker) setBack(ctx context.Context) error {
-	return w.deps.Store.WhenSetBack(ctx, w.deps.Now, func(tx store.Tx, now, from time.Time) error {
-		targets, err := tx.SetBack(ctx, now, from)
-		if err != nil {
-			return err
-		}
-		tx.AfterCommit(func() {
-			w.log.Warn("the clock was set back: what waited goes on", zap.Duration("by", from.Sub(now)), zap.Int64("targets", targets))
-			w.ring()
-		})
-		return nil
+	return w.deps.Store.WhenSetBack(ctx, w.deps.Now, func(by time.Duration, targets int64) {
+		w.log.Warn("the clock was set back: what waited goes on", zap.Duration("by", by), zap.Int64("targets", targets))
+		w.ring()
 	})
 }
 
