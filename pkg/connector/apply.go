@@ -130,7 +130,7 @@ func (a *application) prepare(i int, op operation, s *step) *Problem {
 
 // attempt runs one step under not_after, so that a worker that was paused cannot act later than it said.
 func (a *application) attempt(ctx context.Context, op operation, s step) *connectorv1.StepResult {
-	ctx, cancel := context.WithDeadline(ctx, a.notAfter)
+	ctx, cancel := context.WithTimeout(ctx, a.notAfter.Sub(a.now())) // the machine's clock may be another
 	defer cancel()
 	a.attempted = true
 	var d done

@@ -147,7 +147,7 @@ func (a *application) admit(turn context.Context, urgent bool) *connector.Proble
 // apply makes one call that changes things; the caller has waited for admit and has committed the intent. A problem is
 // of the call as a whole: nobody knows what became of its steps.
 func (a *application) apply(ctx context.Context, req *connectorv1.ApplyRequest) ([]*connectorv1.StepResult, *connector.Problem) {
-	ctx, cancel := context.WithDeadline(ctx, req.GetNotAfter().AsTime())
+	ctx, cancel := context.WithTimeout(ctx, req.GetNotAfter().AsTime().Sub(a.now())) // the machine's clock may be another
 	defer cancel()
 	at := crash.At(a.name)
 	at.Reach("before the calls")
