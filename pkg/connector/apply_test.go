@@ -129,6 +129,18 @@ func TestNotAfterIsCheckedBeforeEachStepAndEndsTheOneInFlight(t *testing.T) {
 	}
 }
 
+func TestACallHasAsLongAsNotAfterSaysByTheCallersClock(t *testing.T) {
+	t.Parallel()
+	theirs := func() time.Time { return time.Now().Add(-time.Hour) }
+	f := newFake(ann())
+	f.fail = func(ctx context.Context, _ string) error { return ctx.Err() }
+	req := leaver()
+	req.NotAfter = timestamppb.New(theirs().Add(time.Minute))
+	if got := connectortest.Outcomes(apply(t, dial(t, f, connector.WithClock(theirs)), req)); got != "CCCCC" {
+		t.Errorf("outcomes %s, want CCCCC: there was a minute left", got)
+	}
+}
+
 func TestWhatAFailureMeansForTheStepsBehindIt(t *testing.T) {
 	t.Parallel()
 	mover := func() *connectorv1.ApplyRequest {

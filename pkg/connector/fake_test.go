@@ -256,9 +256,9 @@ func (f *fake) RotateCredential(ctx context.Context, ref connector.Ref, rotation
 	return connector.Rotated{ID: "k2", Secret: "made-by-the-application"}, nil
 }
 
-func dial(t *testing.T, impl connector.Connector) connectorv1.ConnectorClient {
+func dial(t *testing.T, impl connector.Connector, options ...connector.Option) connectorv1.ConnectorClient {
 	t.Helper()
-	client, stop, err := connector.InProcess(impl)
+	client, stop, err := connector.InProcess(impl, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,15 @@ var alarms = []alarm{
 	}},
 	{"outbox waits", func(_, now figures) bool { return now.greatest("tenure_outbox_oldest_seconds") > 60 }},
 	{"record behind", func(_, now figures) bool { return now.greatest("tenure_audit_behind") > 60 }},
+	{"a clock is off", func(_, now figures) bool {
+		return now.greatest("tenure_clock_off_seconds") > 1 || now.least("tenure_clock_off_seconds") < -1
+	}},
+	{"a clock was set", func(before, now figures) bool {
+		return now.sum("tenure_clock_steps_total") > before.sum("tenure_clock_steps_total")
+	}},
+	{"webhooks refused", func(before, now figures) bool {
+		return now.sum("tenure_ingest_auth_failures_total") > before.sum("tenure_ingest_auth_failures_total")
+	}},
 	{"intake fails", func(before, now figures) bool {
 		return now.sum("tenure_ingest_deliveries_total", "result=unavailable") > before.sum("tenure_ingest_deliveries_total", "result=unavailable")
 	}},
@@ -68,6 +77,10 @@ func (f figures) of(name string, labels ...string) (values []float64) {
 
 func (f figures) greatest(name string, labels ...string) float64 {
 	return slices.Max(append(f.of(name, labels...), 0))
+}
+
+func (f figures) least(name string, labels ...string) float64 {
+	return slices.Min(append(f.of(name, labels...), 0))
 }
 
 func (f figures) sum(name string, labels ...string) (total float64) {

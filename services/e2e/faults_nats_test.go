@@ -75,6 +75,7 @@ func onNodes(apart bool) func(*testing.T) *world {
 func inProcesses(t *testing.T, c *cluster) *world {
 	t.Helper()
 	w := newWorld(t)
+	w.cluster = c
 	c.replaceApplications(t, w.applications(t))
 	c.openBrake(t)
 	for service := range processes {

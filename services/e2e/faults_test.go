@@ -33,7 +33,7 @@ type fault struct {
 
 // faults are all of them.
 func faults() []fault {
-	return slices.Concat(applicationFaults, natsFaults, postgresFaults, diskFaults)
+	return slices.Concat(applicationFaults, natsFaults, postgresFaults, diskFaults, clockFaults)
 }
 
 // Whatever goes wrong for a while, an operator is called; and when it is over, everything comes to its end by itself: no event is

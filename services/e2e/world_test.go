@@ -24,6 +24,7 @@ type world struct {
 	toDatabase *wire
 
 	tenure    *tenure   // one process, where it is
+	cluster   *cluster  // five, where they are
 	nodes     *nodes    // of NATS, where there are three
 	database  *database // where it is stopped and started
 	listeners []string  // of figures and probes
