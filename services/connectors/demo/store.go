@@ -42,8 +42,8 @@ type store struct {
 	made    string // the identity of this application
 	seq     uint64 // of the last entry
 	users   map[string]*user
-	byKey   map[index]map[string]bool // ids of users by what they are found by
-	tokens  map[string]token          // hash of a session's or key's token
+	byKey   map[index][]string // ids of users, in order, by what they are found by
+	tokens  map[string]token   // hash of a session's or key's token
 }
 
 type index struct {
@@ -57,7 +57,7 @@ type token struct {
 }
 
 func openStore(file string) (*store, error) {
-	s := &store{users: map[string]*user{}, byKey: map[index]map[string]bool{}, tokens: map[string]token{}}
+	s := &store{users: map[string]*user{}, byKey: map[index][]string{}, tokens: map[string]token{}}
 	journal, err := openJournal(file, s.apply)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (s *store) apply(e entry) {
 	case opCreate:
 		u = &user{
 			id: e.Account, marker: e.Marker, attrs: maps.Clone(e.Attributes),
-			grants: map[string]bool{}, sessions: map[string]string{}, keys: map[string]key{},
+			grants: map[string]bool{},
 		}
 		u.login = u.attrs[attrLogin]
 		s.users[u.id] = u
@@ -150,18 +150,24 @@ func (s *store) apply(e entry) {
 		delete(u.grants, e.Entitlement)
 		s.point(index{connector.ByEntitlement, e.Entitlement}, u.id, false)
 	case opOpenSession:
+		if u.sessions == nil { // most users never have any: a measurement has many users
+			u.sessions = map[string]string{}
+		}
 		u.sessions[e.Credential] = e.Hash
 		s.tokens[e.Hash] = token{user: u.id, id: e.Credential, session: true}
 	case opEndSession:
 		delete(s.tokens, u.sessions[e.Credential])
 		delete(u.sessions, e.Credential)
 	case opIssueKey:
+		if u.keys == nil {
+			u.keys = map[string]key{}
+		}
 		u.keys[e.Credential] = key{hash: e.Hash, created: e.Time}
 		s.tokens[e.Hash] = token{user: u.id, id: e.Credential}
 	case opExpireKey:
 		k := u.keys[e.Credential]
 		k.expires = *e.Expires
-		u.keys[e.Credential] = k
+		u.keys[e.Credential] = k // it was issued
 	case opRevokeKey:
 		delete(s.tokens, u.keys[e.Credential].hash)
 		delete(u.keys, e.Credential)
@@ -178,17 +184,16 @@ func (s *store) index(u *user, in bool) {
 }
 
 func (s *store) point(at index, id string, in bool) {
-	if !in {
-		delete(s.byKey[at], id)
-		if len(s.byKey[at]) == 0 {
-			delete(s.byKey, at)
-		}
-		return
+	ids := s.byKey[at]
+	i, found := slices.BinarySearch(ids, id)
+	switch {
+	case in && !found:
+		s.byKey[at] = slices.Insert(ids, i, id)
+	case !in && found && len(ids) == 1:
+		delete(s.byKey, at)
+	case !in && found:
+		s.byKey[at] = slices.Delete(ids, i, i+1)
 	}
-	if s.byKey[at] == nil {
-		s.byKey[at] = map[string]bool{}
-	}
-	s.byKey[at][id] = true
 }
 
 func correlation(u *user) string { return cmp.Or(u.attrs[attrEmail], u.login) }
@@ -204,7 +209,7 @@ func (s *store) find(by connector.By, value string) []connector.Account {
 		return nil
 	}
 	var out []connector.Account
-	for _, id := range slices.Sorted(maps.Keys(s.byKey[index{by, value}])) {
+	for _, id := range s.byKey[index{by, value}] {
 		out = append(out, account(s.users[id]))
 	}
 	return out
@@ -249,11 +254,11 @@ func (k key) live(now time.Time) bool { return k.expires.IsZero() || now.Before(
 func (s *store) create(account connector.NewAccount) (connector.AccountID, connector.Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id := range s.byKey[index{connector.ByMarker, account.Marker}] {
+	for _, id := range s.byKey[index{connector.ByMarker, account.Marker}] {
 		return connector.AccountID(id), connector.Unchanged, nil
 	}
 	login := account.Attributes[attrLogin]
-	for id := range s.byKey[index{connector.ByName, login}] {
+	for _, id := range s.byKey[index{connector.ByName, login}] {
 		return "", 0, connector.AlreadyExists(connector.AccountID(id), "demo.409", "the login is taken")
 	}
 	attrs := map[string]string{}
@@ -290,7 +295,7 @@ func (s *store) update(u *user, marker string, set map[string]string, empty []st
 		}
 	}
 	if login, renames := e.Attributes[attrLogin]; renames {
-		for id := range s.byKey[index{connector.ByName, login}] {
+		for _, id := range s.byKey[index{connector.ByName, login}] {
 			return nil, connector.AlreadyExists(connector.AccountID(id), "demo.409", "the login is taken")
 		}
 	}

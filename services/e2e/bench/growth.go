@@ -42,7 +42,7 @@ func (s *sizes) Set(text string) error {
 }
 
 const (
-	windowEvents = 600  // a third each: joiners, movers, leavers
+	windowEvents = 1200 // a third each: joiners, movers, leavers
 	fillEvents   = 2000 // that are waited for together while a company is filled
 )
 
