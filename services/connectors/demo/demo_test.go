@@ -359,6 +359,16 @@ func TestReadsByEveryKeyAgreeWithTheListing(t *testing.T) {
 	if got := r.Found(t, connectortest.ByEntitlement("group:a")); len(got.GetAccounts()) != 4 {
 		t.Errorf("members: %v", got)
 	}
+	left := r.Found(t, connectortest.ByName("Bob")).GetAccounts()[0].GetId()
+	r.Want(t, left, "m:Bob", "C", step(opRevoke, "group:a"))
+	for _, member := range r.Found(t, connectortest.ByEntitlement("group:a")).GetAccounts() {
+		if delete(listed, member.GetId()); member.GetId() == left {
+			t.Error("who left the group is found in it")
+		}
+	}
+	if len(listed) != 1 {
+		t.Errorf("after one has left, %d are not found in the group", len(listed))
+	}
 }
 
 func TestThrottlingRefusesWithoutEffectAndSaysWhenToComeBack(t *testing.T) {
