@@ -22,6 +22,10 @@ type Place struct{ name string }
 // platform are the packages whose functions do not name a place: who called them does.
 const platform = "github.com/tenurehq/tenure/pkg/"
 
+// begins are the functions that begin every transaction, of a service's store and of the platform: who called them names the
+// place.
+var begins = regexp.MustCompile(`(/store\.\(\*Store\)|/sqldb\.\(\*DB\))\.InTx$`)
+
 const module = "github.com/tenurehq/tenure/"
 
 // closures of a function belong to it; their numbers change with every edit.
@@ -34,11 +38,13 @@ func At(where string) Place {
 	first := ""
 	for {
 		frame, more := frames.Next()
-		if ours := strings.HasPrefix(frame.Function, module); ours && first == "" {
-			first = frame.Function
-		}
-		if strings.HasPrefix(frame.Function, module) && !strings.HasPrefix(frame.Function, platform) {
-			return Place{where + " " + function(frame.Function)}
+		if strings.HasPrefix(frame.Function, module) && !begins.MatchString(frame.Function) {
+			if first == "" {
+				first = frame.Function
+			}
+			if !strings.HasPrefix(frame.Function, platform) {
+				return Place{where + " " + function(frame.Function)}
+			}
 		}
 		if !more { // a goroutine of the platform's own
 			return Place{where + " " + function(first)}
