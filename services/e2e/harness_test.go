@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/crash"
+	"github.com/tenurehq/tenure/services/promises/seeded"
 	"github.com/tenurehq/tenure/services/promises/table"
 )
 
@@ -202,7 +203,15 @@ func (p *process) awaitReady(t *testing.T, metrics string) {
 // await asks until it is so. Waiting too long fails the test with what was seen last.
 func await(t *testing.T, what string, ask func() (ok bool, seen string)) {
 	t.Helper()
-	awaitFor(t, 2*time.Minute, what, ask)
+	awaitFor(t, longestWait(), what, ask)
+}
+
+// longestWait is how long is waited for what must come.
+func longestWait() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv(seeded.EnvPatience)); err == nil {
+		return d
+	}
+	return 2 * time.Minute
 }
 
 func awaitFor(t *testing.T, limit time.Duration, what string, ask func() (ok bool, seen string)) {

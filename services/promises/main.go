@@ -27,7 +27,7 @@ func trials() []func(context.Context, size, io.Writer) ([]table.Row, error) {
 	return []func(context.Context, size, io.Writer) ([]table.Row, error){
 		tryRace,
 		trySimulator,
-		trySeeded,
+		tryBrake,
 		tryTests,
 	}
 }

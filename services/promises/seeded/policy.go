@@ -3,7 +3,7 @@ package seeded
 // OfTheBrake are bugs of policy's part of the brake: what the pure core cannot get wrong.
 func OfTheBrake() []Bug {
 	bug := func(name, test string, edits ...Edit) Bug {
-		return Bug{Name: name, Promise: "P11", Package: "policy", Test: test, Edits: edits}
+		return Bug{Name: name, Promise: "P11", Package: "services/policy", Test: test, Edits: edits}
 	}
 	return []Bug{
 		bug("a batch is counted and not the window", "TestADripOfLeaversIsHeldByTheDay",
@@ -23,7 +23,7 @@ func (s *Service) lost() map[string]store.Removed {
 
 // removed returns who lost`}),
 		{
-			Name: "the lock is taken after the read", Promise: "P11", Package: "policy", Test: "TestReplicasShareTheCount", Chance: true,
+			Name: "the lock is taken after the read", Promise: "P11", Package: "services/policy", Test: "TestReplicasShareTheCount", Chance: true,
 			Edits: []Edit{{"brake.go", `	if err := tx.LockBrake(ctx); err != nil {
 		return nil, err
 	}

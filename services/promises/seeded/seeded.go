@@ -6,6 +6,7 @@ package seeded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,24 +19,30 @@ import (
 	"strings"
 )
 
-// module that all packages are of.
-const module = "github.com/tenurehq/tenure/services/"
+// module is what the paths of all packages begin with.
+const module = "github.com/tenurehq/tenure/"
 
 // Bug is one way in which a service could be wrong.
 type Bug struct {
 	Name    string
 	Promise string // that it breaks, by its number in docs/promises.md
-	Package string // below services, whose test finds it
+	Package string // whose test finds it, below the module
 	Test    string
-	Chance  bool // decides whether one run of the test finds it: it gets ten
+	Within  string // the one part of the test that is run, as go test -run has it; empty: all
+	Tags    string // that the test is built with
+	Chance  bool   // decides whether one run of the test finds it: it gets ten
+	Source  string // the package that it is in, where that is another one
 	Edits   []Edit
 }
 
 // Edit puts one text in the place of another, which stands in the file once.
 type Edit struct {
-	File     string // of the bug's package
+	File     string // of the package that the bug is in
 	From, To string
 }
+
+// In is the package that the bug is in.
+func (b Bug) In() string { return cmp.Or(b.Source, b.Package) }
 
 // Find runs the bug's test with the bug, and reports whether it failed.
 func (b Bug) Find(ctx context.Context) (found bool, err error) {
@@ -52,7 +59,7 @@ func (b Bug) Find(ctx context.Context) (found bool, err error) {
 	if b.Chance {
 		times = 10
 	}
-	out, err := test(ctx, b.Package, "^"+b.Test+"$", times, "-overlay", overlay)
+	out, err := test(ctx, b, "^"+b.Test+"$"+b.Within, times, "-overlay="+overlay)
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -72,18 +79,26 @@ func Pass(ctx context.Context, bugs []Bug) (tests int, output string, ok bool) {
 			names = append(names, b.Test)
 		}
 	}
-	out, err := test(ctx, bugs[0].Package, "^("+strings.Join(names, "|")+")$", 1)
+	out, err := test(ctx, bugs[0], "^("+strings.Join(names, "|")+")$", 1, "")
 	return len(names), string(out), err == nil
 }
 
-func test(ctx context.Context, pkg, name string, times int, flags ...string) ([]byte, error) {
-	args := append([]string{"test", "-trimpath", "-failfast", fmt.Sprint("-count=", times), "-run", name}, flags...)
-	return exec.CommandContext(ctx, "go", append(args, module+pkg)...).CombinedOutput() //nolint:gosec // named in this package
+// EnvPatience says to tests of whole processes how long, as a duration, they wait for what a bug may keep from coming.
+const EnvPatience = "TENURE_TEST_PATIENCE"
+
+// patience is long enough for what comes: without a bug the tests pass with it.
+const patience = "30s"
+
+// test runs a test. The flags go to every build, also to that of the programs which the test starts.
+func test(ctx context.Context, b Bug, name string, times int, flags string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", "test", "-failfast", fmt.Sprint("-count=", times), "-tags="+b.Tags, "-run="+name, module+b.Package) //nolint:gosec // named in this package
+	cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath "+flags, EnvPatience+"="+patience)
+	return cmd.CombinedOutput()
 }
 
 // overlay writes the changed files, and what tells the compiler of them, whose name it returns.
 func (b Bug) overlay(ctx context.Context, dir string) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", module+b.Package).Output() //nolint:gosec // as below
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", module+b.In()).Output() //nolint:gosec // as below
 	if err != nil {
 		return "", fmt.Errorf("go list: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/tenurehq/tenure/services/promises/seeded"
@@ -12,8 +13,8 @@ import (
 // TestEveryBugStillFits: make promises finds out whether it is found.
 func TestEveryBugStillFits(t *testing.T) {
 	t.Parallel()
-	for _, b := range seeded.OfTheBrake() {
-		files, err := b.Apply(filepath.Join("..", "..", filepath.FromSlash(b.Package)))
+	for _, b := range slices.Concat(seeded.OfTheBrake(), seeded.OfDeaths()) {
+		files, err := b.Apply(filepath.Join("..", "..", "..", filepath.FromSlash(b.In())))
 		if err != nil {
 			t.Errorf("%s: %v", b.Name, err)
 		}

@@ -1,0 +1,25 @@
+package seeded
+
+import "regexp"
+
+// OfDeaths are bugs that show when a process dies at one point: without the death nobody would see them.
+func OfDeaths() []Bug {
+	bug := func(name, point, source string, edits ...Edit) Bug {
+		return Bug{
+			Name: name, Promise: "P1", Package: "services/e2e", Test: "TestWhereverAProcessDiesTheEndIsTheSame", Tags: "crashpoints",
+			Within: "/dies/^" + regexp.QuoteMeta(point) + "$", Source: source, Edits: edits,
+		}
+	}
+	return []Bug{
+		bug("a webhook is answered before it is stored", "ingest_ingest.(*Service).accept:_before_commit#1", "services/ingest",
+			Edit{"http.go", "out, err := s.accept(ctx, delivery, read)", `out := outcome{id: delivery.ID}
+	go func() { _, _ = s.accept(context.WithoutCancel(ctx), delivery, read) }()`}),
+		bug("what is numbered is not kept", "ingest_outbox.(*sender).publish:_before_publishing#1", "pkg/outbox",
+			Edit{
+				"store.go", "INSERT INTO outbox_sent (first_seq, last_seq, lane, created_at, events) VALUES ($1, $2, $3, $4, $5)`",
+				"INSERT INTO outbox_sent (first_seq, last_seq, lane, created_at, events) SELECT $1, $2, $3, $4, $5 WHERE 1 = 0`",
+			}),
+		bug("nobody takes up what a dead worker began", "wiki_worker.(*application).apply:_after_the_calls#1", "services/provision/internal/worker",
+			Edit{"task.go", `if c.Abandoned || c.Pending != "" {`, `if c.Pending != "" {`}),
+	}
+}
