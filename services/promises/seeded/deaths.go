@@ -7,7 +7,7 @@ func OfDeaths() []Bug {
 	bug := func(name, point, source string, edits ...Edit) Bug {
 		return Bug{
 			Name: name, Promise: "P1", Package: "services/e2e", Test: "TestWhereverAProcessDiesTheEndIsTheSame", Tags: "crashpoints",
-			Within: "/dies/^" + regexp.QuoteMeta(point) + "$", Source: source, Edits: edits,
+			Within: "/sqlite/dies/^" + regexp.QuoteMeta(point) + "$", Source: source, Edits: edits,
 		}
 	}
 	return []Bug{
