@@ -15,9 +15,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +44,7 @@ const (
 )
 
 // limits are the brake's, as the example has them.
-var limits = regexp.MustCompile(`(?m)^(  per_(?:hour|day|app_day)): [^#\n]+`)
+var limits = regexp.MustCompile(`(?m)^(  (?:privileged_)?per_(?:hour|day|app_day)): [^#\n]+`)
 
 func newReplicated(t *testing.T) *replicated {
 	t.Helper()
@@ -163,6 +165,8 @@ func TestARollingRestartUnderLoadLosesNothingAndDoesNothingTwice(t *testing.T) {
 		}
 		load.pauseOf(t, name)
 	}
+	r.wipeStream(t)
+	load.pauseOf(t, "the stream")
 	said := load.stop()
 	r.settle(t)
 	r.compare(t, said)
@@ -176,6 +180,34 @@ func TestARollingRestartUnderLoadLosesNothingAndDoesNothingTwice(t *testing.T) {
 		t.Errorf("the log has gaps: %v", report.Missing)
 	}
 	t.Logf("%d people, %d entries in the log without a gap", len(said), report.Leaves)
+}
+
+// wipeStream kills all nodes of NATS, deletes what they stored, and starts them again.
+func (r *replicated) wipeStream(t *testing.T) {
+	t.Helper()
+	nodes := []string{"nats-1", "nats-2", "nats-3"}
+	for _, node := range nodes {
+		pid, err := strconv.Atoi(strings.TrimSpace(read(t, filepath.Join(r.dir, "run", node+".pid"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		await(t, node+" to be dead", func() (bool, string) { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), "it lives" })
+	}
+	for _, node := range nodes {
+		store := filepath.Join(r.dir, "data", node)
+		if stored, err := os.ReadDir(store); err != nil || len(stored) == 0 {
+			t.Fatalf("%s: nothing is stored there: %v", store, err)
+		}
+		if err := os.RemoveAll(store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.script(t.Context(), "up"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // load is what HR goes on saying.
