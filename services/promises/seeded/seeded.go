@@ -44,6 +44,9 @@ type Edit struct {
 // In is the package that the bug is in.
 func (b Bug) In() string { return cmp.Or(b.Source, b.Package) }
 
+// ErrSkipped says that the bug's test cannot be run on this machine.
+var ErrSkipped = errors.New("the test was skipped")
+
 // Find runs the bug's test with the bug, and reports whether it failed.
 func (b Bug) Find(ctx context.Context) (found bool, err error) {
 	dir, err := os.MkdirTemp("", "tenure-seeded-")
@@ -62,6 +65,8 @@ func (b Bug) Find(ctx context.Context) (found bool, err error) {
 	out, err := test(ctx, b, "^"+b.Test+"$"+b.Within, times, "-overlay="+overlay)
 	var exit *exec.ExitError
 	switch {
+	case err == nil && bytes.Contains(out, []byte("--- SKIP: "+b.Test)):
+		return false, ErrSkipped
 	case err == nil:
 		return false, nil
 	case !errors.As(err, &exit), !bytes.Contains(out, []byte("--- FAIL: "+b.Test)):
@@ -91,7 +96,7 @@ const patience = "30s"
 
 // test runs a test. The flags go to every build, also to that of the programs which the test starts.
 func test(ctx context.Context, b Bug, name string, times int, flags string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-failfast", fmt.Sprint("-count=", times), "-tags="+b.Tags, "-run="+name, module+b.Package) //nolint:gosec // named in this package
+	cmd := exec.CommandContext(ctx, "go", "test", "-v", "-failfast", fmt.Sprint("-count=", times), "-tags="+b.Tags, "-run="+name, module+b.Package) //nolint:gosec // named in this package
 	cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath "+flags, EnvPatience+"="+patience)
 	return cmd.CombinedOutput()
 }
