@@ -16,7 +16,7 @@ func Begin(tb testing.TB, o *Outbox) {
 // Move makes one chunk, whoever holds the lease, and returns how many lanes had something to move.
 func Move(tb testing.TB, o *Outbox) int {
 	tb.Helper()
-	heads, err := o.store.heads(tb.Context())
+	heads, err := o.store.heads(tb.Context(), nil)
 	if err != nil {
 		tb.Error(err)
 		return 0

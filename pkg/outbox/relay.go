@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
@@ -26,6 +27,10 @@ const (
 	pollIdle, pollBusy, busyFor = 200 * time.Millisecond, 25 * time.Millisecond, 2 * time.Second
 	// saveEvery bounds what is published again, for nothing, after a crash.
 	saveEvery = time.Second
+	// lookAtAll is how often everything that waits is looked at, and not only what was made since a moment (atMost) before
+	// what left last.
+	lookAtAll = time.Second
+	atMost    = 10 * time.Second
 	// resend is how far before the last published chunk publishing starts again on the same stream: longer than a
 	// server takes to sync, shorter than it remembers what it has seen.
 	resend = 30 * time.Second
@@ -89,6 +94,9 @@ type sender struct {
 	at    time.Time
 	most  chunk   // the highest chunk published
 	todo  []chunk // kept ones to be published again, urgent first
+
+	from   map[eventv1.Lane]string // ids before which hardly anything is left
+	looked time.Time               // when all was looked at last
 }
 
 // send sends until ctx ends, or the database fails.
@@ -174,7 +182,7 @@ func (o *Outbox) linger(ctx context.Context) {
 
 // step publishes what is most urgent, one chunk or two; gives: nothing but what is urgent. It reports whether it did.
 func (s *sender) step(ctx context.Context, gives bool) (bool, error) {
-	heads, err := s.store.heads(ctx)
+	heads, err := s.look(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -198,6 +206,27 @@ func (s *sender) step(ctx context.Context, gives bool) (bool, error) {
 		}
 	}
 	return worked, nil
+}
+
+// look returns what waits. An id begins with the time at which its event was made, which is at most a moment before it is added:
+// what is older than what left last, because its transaction took long or the clock was set back, is found every second.
+func (s *sender) look(ctx context.Context) ([]head, error) {
+	if time.Since(s.looked) > lookAtAll {
+		s.from, s.looked = map[eventv1.Lane]string{}, time.Now()
+	}
+	heads, err := s.store.heads(ctx, s.from)
+	for _, h := range heads {
+		if id, err := uuid.Parse(h.last); err == nil && id.Version() == 7 {
+			s.from[h.lane] = idAt(time.Unix(id.Time().UnixTime()).Add(-atMost))
+		}
+	}
+	return heads, err
+}
+
+// idAt is what the ids of events begin with that were made at a time (RFC 9562, section 5.7).
+func idAt(at time.Time) string {
+	ms := at.UnixMilli()
+	return fmt.Sprintf("%08x-%04x", ms>>16, ms&0xffff)
 }
 
 // sendNew moves the events of h into a chunk and publishes it.

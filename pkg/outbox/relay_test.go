@@ -93,6 +93,25 @@ func TestUrgentEventsOvertakeTenThousand(t *testing.T) {
 	}
 }
 
+func TestAnEventThatIsOlderThanWhatHasLeftLeaves(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			o := newOutbox(t, db, w, &audit{})
+			start(t, o)
+			add(t, db, o, normal, event("first"))
+			eventually(t, "the relay sends", func() bool { return len(w.order()) == 1 })
+			late := event("late")
+			late.ID = "0189" + late.ID[4:] // of 2023
+			add(t, db, o, normal, event("second"), late)
+			eventually(t, "both leave", func() bool { return len(w.order()) == 3 })
+		})
+	}
+}
+
 func TestNormalEventsGiveWayAndLeaveAllTheSame(t *testing.T) {
 	t.Parallel()
 	for _, engine := range sqltest.Engines {

@@ -67,24 +67,26 @@ func (s store) add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, rows []
 // A chunk holds up to 500 urgent events or 128 others, more only when others commit in between: an urgent one waits for the end
 // of a chunk that is on its way.
 const selectHeads = `
-SELECT 1, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 1 ORDER BY id LIMIT 500) AS urgent
+SELECT 1, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 1 AND id >= $1 ORDER BY id LIMIT 500) AS urgent
 UNION ALL
-SELECT 2, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 2 ORDER BY id LIMIT 128) AS normal`
+SELECT 2, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 2 AND id >= $2 ORDER BY id LIMIT 128) AS normal`
 
-// head is the next chunk to be: of one lane, everything up to an id.
+// head is the next chunk to be: of one lane, everything from an id up to another.
 type head struct {
-	lane eventv1.Lane
-	last string
+	lane        eventv1.Lane
+	first, last string
 }
 
-// heads returns what may be moved, urgent first.
-func (s store) heads(ctx context.Context) ([]head, error) {
-	rows, err := s.db.Query(ctx, selectHeads)
+// heads returns what may be moved, urgent first. from are the ids, by lane, before which nothing is looked for: there
+// PostgreSQL keeps, for a while, all that has left.
+func (s store) heads(ctx context.Context, from map[eventv1.Lane]string) ([]head, error) {
+	rows, err := s.db.Query(ctx, selectHeads, from[eventv1.Lane_LANE_URGENT], from[eventv1.Lane_LANE_NORMAL])
 	all, err := sqldb.Collect(rows, err, func(scan func(...any) error) (head, error) {
 		var lane int64
 		var h head
 		err := scan(&lane, &h.last)
 		h.lane = eventv1.Lane(lane) //nolint:gosec // G115: 1 or 2, from the statement above
+		h.first = from[h.lane]
 		return h, err
 	})
 	if err != nil {
@@ -97,7 +99,7 @@ func (s store) heads(ctx context.Context) ([]head, error) {
 
 const (
 	takeRows = `
-DELETE FROM outbox WHERE lane = $1 AND id <= $2 RETURNING id, event`
+DELETE FROM outbox WHERE lane = $1 AND id >= $2 AND id <= $3 RETURNING id, event`
 	takeNumbers = `
 UPDATE outbox_origin
 SET    next_seq = next_seq + $2, epoch = $3, published = $4, published_at = $5
@@ -116,7 +118,7 @@ func (s store) move(ctx context.Context, h head, done progress, now time.Time) (
 	var made chunk
 	err := s.db.InTx(ctx, func(tx *sqldb.Tx) error {
 		made = chunk{}
-		rows, err := tx.Query(ctx, takeRows, int64(h.lane), h.last)
+		rows, err := tx.Query(ctx, takeRows, int64(h.lane), h.first, h.last)
 		taken, err := sqldb.Collect(rows, err, func(scan func(...any) error) (waiting, error) {
 			var w waiting
 			err := scan(&w.id, &w.event)
