@@ -64,12 +64,12 @@ func (s store) add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, rows []
 	return nil
 }
 
-// A chunk holds up to 500 urgent events or 128 others, more only when others commit in between: an urgent one waits for the end
+// A chunk holds up to 500 urgent events or 64 others, more only when others commit in between: an urgent one waits for the end
 // of a chunk that is on its way.
 const selectHeads = `
 SELECT 1, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 1 AND id >= $1 ORDER BY id LIMIT 500) AS urgent
 UNION ALL
-SELECT 2, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 2 AND id >= $2 ORDER BY id LIMIT 128) AS normal`
+SELECT 2, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 2 AND id >= $2 ORDER BY id LIMIT 64) AS normal`
 
 // head is the next chunk to be: of one lane, everything from an id up to another.
 type head struct {

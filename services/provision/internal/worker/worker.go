@@ -9,6 +9,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,10 +191,18 @@ func (w *Worker) ring() {
 	}
 }
 
+// together is how many normal events are marked in one transaction: an urgent one waits for its end.
+const together = 64
+
 // onNormal handles what is not urgent.
 func (w *Worker) onNormal(ctx context.Context, batch []bus.Event) error {
-	urgency.GiveWay(ctx)
-	return w.onAccess(ctx, batch)
+	for some := range slices.Chunk(batch, together) {
+		urgency.GiveWay(ctx)
+		if err := w.onAccess(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // onAccess marks the targets of a batch due. Of several generations of one person the greatest counts.
