@@ -28,7 +28,7 @@ func trials() []func(context.Context, size, io.Writer) ([]table.Row, error) {
 		tryRace,
 		trySimulator,
 		tryBrake,
-		tryBugsInFaults,
+		tryBugsInTrouble,
 		tryTests,
 	}
 }
