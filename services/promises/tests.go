@@ -11,8 +11,9 @@ import (
 	"github.com/tenurehq/tenure/services/promises/table"
 )
 
-// test is one of services/e2e that tries promises on the real thing. It adds its rows to the file that table.EnvFile names.
+// test is one that tries promises on the real thing. It adds its rows to the file that table.EnvFile names.
 type test struct {
+	pkg      string // below services
 	name     string
 	tags     string
 	parallel int // parts of it at a time
@@ -20,9 +21,10 @@ type test struct {
 
 // tests are those of them that count here.
 var tests = []test{
-	{name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints", parallel: 7}, // they wait more than they work
-	{name: "TestAWipedStreamLosesNothing", parallel: 1},
-	{name: "TestFaultsAreSeenAndHealWithoutHands", parallel: 4},
+	{pkg: "policy", name: "TestTheYearsOfACompanyAreNotHeld", parallel: 3},
+	{pkg: "e2e", name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints", parallel: 7}, // they wait more than they work
+	{pkg: "e2e", name: "TestAWipedStreamLosesNothing", parallel: 1},
+	{pkg: "e2e", name: "TestFaultsAreSeenAndHealWithoutHands", parallel: 4},
 }
 
 // tryTests runs the tests, one after the other: they need the machine.
@@ -46,7 +48,7 @@ func (t test) try(ctx context.Context, how size, out io.Writer) ([]table.Row, er
 	defer os.RemoveAll(dir)
 	file := filepath.Join(dir, "rows")
 	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=60m", fmt.Sprint("-parallel=", t.parallel), "-tags="+t.tags, "-run=^"+t.name+"$", //nolint:gosec // names from this file
-		"github.com/tenurehq/tenure/services/e2e")
+		"github.com/tenurehq/tenure/services/"+t.pkg)
 	cmd.Env = append(os.Environ(), table.EnvFile+"="+file)
 	if how.long {
 		cmd.Env = append(cmd.Env, "TENURE_TEST_WHOLE=1")
