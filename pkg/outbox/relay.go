@@ -27,6 +27,8 @@ const (
 	pollIdle, pollBusy, busyFor = 200 * time.Millisecond, 25 * time.Millisecond, 2 * time.Second
 	// saveEvery bounds what is published again, for nothing, after a crash.
 	saveEvery = time.Second
+	// patience is how long what is not urgent waits at most for what is.
+	patience = time.Second
 	// lookAtAll is how often everything that waits is looked at, and not only what was made since a moment (atMost) before
 	// what left last.
 	lookAtAll = time.Second
@@ -129,7 +131,7 @@ func (o *Outbox) send(ctx context.Context) error {
 			}
 		default:
 		}
-		wait := urgency.Left(given)
+		wait := urgency.Left(given, patience)
 		worked, err := s.step(ctx, wait > 0)
 		if err != nil {
 			return err
@@ -156,7 +158,7 @@ func (o *Outbox) send(ctx context.Context) error {
 		}
 		every = every/2 + rand.N(every) //nolint:gosec // G404: jitter needs no secrecy
 		if wait > 0 {
-			every = min(every, wait)
+			every = min(every, wait, pollBusy) // another process may have something urgent
 		}
 		poll.Reset(every)
 		polled = false
@@ -189,17 +191,14 @@ func (s *sender) step(ctx context.Context, gives bool) (bool, error) {
 	if len(heads) > 0 && heads[0].lane == eventv1.Lane_LANE_URGENT {
 		return true, s.sendNew(ctx, heads[0])
 	}
-	if gives {
-		return false, nil
-	}
 	worked := false
-	if len(s.todo) > 0 {
+	if len(s.todo) > 0 && (!gives || s.todo[0].lane == eventv1.Lane_LANE_URGENT) {
 		worked = true
 		if err := s.sendAgain(ctx); err != nil {
 			return true, err
 		}
 	}
-	if len(heads) > 0 {
+	if len(heads) > 0 && !gives {
 		worked = true
 		if err := s.sendNew(ctx, heads[0]); err != nil {
 			return true, err
@@ -214,13 +213,14 @@ func (s *sender) look(ctx context.Context) ([]head, error) {
 	if time.Since(s.looked) > lookAtAll {
 		s.from, s.looked = map[eventv1.Lane]string{}, time.Now()
 	}
-	heads, err := s.store.heads(ctx, s.from)
-	for _, h := range heads {
-		if id, err := uuid.Parse(h.last); err == nil && id.Version() == 7 {
-			s.from[h.lane] = idAt(time.Unix(id.Time().UnixTime()).Add(-atMost))
-		}
+	return s.store.heads(ctx, s.from)
+}
+
+// left notes that everything of a lane up to an id has left.
+func (s *sender) left(h head) {
+	if id, err := uuid.Parse(h.last); err == nil && id.Version() == 7 {
+		s.from[h.lane] = idAt(time.Unix(id.Time().UnixTime()).Add(-atMost))
 	}
-	return heads, err
 }
 
 // idAt is what the ids of events begin with that were made at a time (RFC 9562, section 5.7).
@@ -235,6 +235,7 @@ func (s *sender) sendNew(ctx context.Context, h head) error {
 	if err != nil || len(c.events) == 0 {
 		return err
 	}
+	s.left(h)
 	s.saved, s.at = s.done, time.Now() // written with the move
 	if !s.publish(ctx, c) {
 		return nil

@@ -18,8 +18,6 @@ const (
 	hold = 100 * time.Millisecond
 	// pace is the time between two steps that are let through meanwhile.
 	pace = 10 * time.Millisecond
-	// patience is the longest that one gives way who does not queue.
-	patience = time.Second
 )
 
 // process is the one gate of this process: it is the process's processor and disk that are shared.
@@ -32,9 +30,19 @@ func Hurry() { process.hurry() }
 // something urgent is under way. It returns when ctx ends, too.
 func GiveWay(ctx context.Context) { process.giveWay(ctx) }
 
-// Left is how much longer a step should give way that has done so since a time, a second at most; 0: it may be done. It is
-// for who waits for other things meanwhile; others call GiveWay.
-func Left(since time.Time) time.Duration { return process.leftSince(since) }
+// GiveWayFor is GiveWay for who does not queue with others, because many wait for what it does: it waits for so long at most.
+func GiveWayFor(ctx context.Context, most time.Duration) {
+	since := time.Now()
+	for left := Left(since, most); left > 0; left = Left(since, most) {
+		if !waited(ctx, left) {
+			return
+		}
+	}
+}
+
+// Left is how much longer a step should give way that does so for so long at most, and has done so since a time; 0: it may be
+// done. It is for who waits for other things meanwhile.
+func Left(since time.Time, most time.Duration) time.Duration { return process.leftSince(since, most) }
 
 // gate knows until when something urgent counts as under way. Safe for concurrent use.
 type gate struct {
@@ -52,8 +60,8 @@ func (g *gate) hurry() { g.until.Store(int64(time.Since(g.made) + hold)) } // of
 
 func (g *gate) left() time.Duration { return time.Duration(g.until.Load()) - time.Since(g.made) }
 
-func (g *gate) leftSince(since time.Time) time.Duration {
-	return max(0, min(g.left(), patience-time.Since(since)))
+func (g *gate) leftSince(since time.Time, most time.Duration) time.Duration {
+	return max(0, min(g.left(), most-time.Since(since)))
 }
 
 func (g *gate) giveWay(ctx context.Context) {
@@ -71,13 +79,21 @@ func (g *gate) giveWay(ctx context.Context) {
 		if wait <= 0 {
 			break
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !waited(ctx, wait) {
 			return
 		}
 	}
 	g.last = time.Now()
+}
+
+// waited waits; false: ctx ended before.
+func waited(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -77,22 +77,41 @@ func TestWhoStopsDoesNotWait(t *testing.T) {
 	})
 }
 
-func TestWhoDoesNotQueueIsPatientForASecond(t *testing.T) {
+func TestWhoDoesNotQueueIsPatientForSoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		const patience = time.Second
 		g := newGate()
 		since := time.Now()
 		g.hurry()
-		if left := g.leftSince(since); left != hold {
+		if left := g.leftSince(since, patience); left != hold {
 			t.Errorf("%v left, want %v", left, hold)
 		}
 		time.Sleep(patience - hold/2)
 		g.hurry()
-		if left := g.leftSince(since); left != hold/2 {
+		if left := g.leftSince(since, patience); left != hold/2 {
 			t.Errorf("%v left of its patience, want %v", left, hold/2)
 		}
 		time.Sleep(hold)
-		if left := g.leftSince(since); left != 0 {
+		if left := g.leftSince(since, patience); left != 0 {
 			t.Errorf("%v left after it", left)
+		}
+	})
+}
+
+func TestWhoManyWaitForGivesWayForSoLongAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before := process
+		process = newGate()
+		defer func() { process = before }()
+		start := time.Now()
+		Hurry()
+		GiveWayFor(t.Context(), hold/4)
+		if took := time.Since(start); took != hold/4 {
+			t.Errorf("gave way for %v, want %v", took, hold/4)
+		}
+		GiveWayFor(t.Context(), time.Hour)
+		if took := time.Since(start); took != hold {
+			t.Errorf("went on after %v, want %v, when nothing is urgent any more", took, hold)
 		}
 	})
 }

@@ -36,7 +36,8 @@ const (
 	repairEvery    = 2 * time.Second  // holes
 	tailEvery      = 30 * time.Second // events after the newest known one, which a lying stream may have lost
 	repairPage     = 500
-	gather         = 20 * time.Millisecond // an append has rows of its own, whatever it appends: few large ones
+	gather         = 20 * time.Millisecond  // an append has rows of its own, whatever it appends: few large ones
+	patience       = 100 * time.Millisecond // the longest that an append waits for what is urgent: the record has to keep up
 	minCheckpoint  = time.Second
 	defaultSigning = time.Minute
 )
@@ -228,7 +229,7 @@ func (s *Service) forget() {
 
 // record is the consumer's handler, and what repair hands events to.
 func (s *Service) record(ctx context.Context, batch []bus.Event) error {
-	urgency.GiveWay(ctx) // no leaver waits for the record of other things
+	urgency.GiveWayFor(ctx, patience) // no leaver waits for the record of other things
 	s.writing.Lock()
 	n, err := s.seq.record(ctx, batch)
 	if moved(err) {

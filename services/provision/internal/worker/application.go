@@ -37,6 +37,7 @@ type application struct {
 	client  connectorv1.ConnectorClient
 	timeout time.Duration
 	pacer   *pacer
+	slots   *slots
 	breaker *breaker
 	metrics *Metrics
 	log     *zap.Logger
@@ -133,9 +134,10 @@ func (a *application) admit(turn context.Context, urgent bool) *connector.Proble
 	if cause := a.breaker.open(); cause != nil {
 		return &connector.Problem{Code: cause.Code, Reason: reasonOpen, Scope: connectorv1.Scope_SCOPE_INSTANCE}
 	}
-	if urgent {
+	switch {
+	case urgent:
 		urgency.Hurry()
-	} else {
+	case !a.slots.wanted(): // else what is urgent waits for this to be done
 		urgency.GiveWay(turn)
 	}
 	if err := a.pacer.wait(turn, urgent); err != nil {

@@ -79,6 +79,13 @@ func reserved(size int) int {
 	return max(1, size/4)
 }
 
+// wanted says that something urgent waits for a slot.
+func (s *slots) wanted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hurrying > 0
+}
+
 func (s *slots) giveBack(urgent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -94,6 +94,9 @@ func (w *Worker) work(ctx context.Context, c store.Claimed, d *accessv1.Desired,
 		return
 	}
 	k.t.Generation = int64(k.d.Generation) //nolint:gosec // a counter
+	if leaves := k.desired.GetEndedAt() != nil && k.d.State != plan.Enabled && k.t.SettledGeneration < k.t.Generation; leaves || k.cut.Stands {
+		k.lane = urgent // they left after this was claimed, or a lagging event put it into the other lane
+	}
 	defer k.keep(ctx)()
 	var p *connector.Problem
 	if k.can, p = w.app.describe(ctx); p != nil {

@@ -92,14 +92,15 @@ type Worker struct {
 // New returns the worker of one application. It makes no call.
 func New(cfg Config, deps Deps) *Worker {
 	log := deps.Log.With(zap.String(telemetry.FieldApplication, cfg.Application))
+	slots := newSlots(cfg.Concurrency)
 	w := &Worker{
 		cfg: cfg, deps: deps, log: log,
-		slots: newSlots(cfg.Concurrency), holder: uuid.NewString(),
+		slots: slots, holder: uuid.NewString(),
 		lines:     []*line{newLine(urgent, true), newLine(urgent, false), newLine(normal, false)},
 		repairNow: make(chan struct{}, 1), cutsNow: make(chan struct{}, 1),
 		app: &application{
 			name: cfg.Application, client: deps.Connector, timeout: cfg.Timing.Request,
-			pacer: newPacer(cfg.PerMinute), breaker: newBreaker(), metrics: deps.Metrics, log: log, now: deps.Now,
+			pacer: newPacer(cfg.PerMinute), slots: slots, breaker: newBreaker(), metrics: deps.Metrics, log: log, now: deps.Now,
 			entitlements: map[string]entitlement{},
 		},
 	}
