@@ -12,7 +12,9 @@ import (
 var speaksToOneEngine = []string{
 	"deploy",                       // an administrator's
 	"pkg/sqldb",                    // is the one that knows the engines
+	"scripts/river",                // a queue in PostgreSQL, to compare with
 	"services/connectors/postgres", // its application is PostgreSQL
+	"services/promises/seeded",     // pieces of source that are wrong on purpose
 }
 
 func TestAllSQLOfTheRepositoryIsPortable(t *testing.T) {

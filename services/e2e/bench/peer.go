@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
@@ -169,8 +170,12 @@ func (p *peer) settled(ctx context.Context, events []event) ([]finished, error) 
 
 // finished reads which of the events were read back in every application.
 func (p *peer) finished(ctx context.Context, ids []string) (done []finished, err error) {
+	quoted := make([]string, len(ids)) // of our own making: nothing in them has to be escaped
+	for i, id := range ids {
+		quoted[i] = "'" + id + "'"
+	}
 	rows, err := p.db.QueryContext(ctx, "SELECT MIN(w.stored_at), MAX(a.read_at) FROM webhooks w JOIN audit a ON a.webhook = w.id "+
-		"WHERE w.id = ANY($1) GROUP BY w.id HAVING COUNT(*) = $2", ids, applications)
+		"WHERE w.id IN ("+strings.Join(quoted, ", ")+") GROUP BY w.id HAVING COUNT(*) = $1", applications)
 	if err != nil {
 		return nil, err
 	}
