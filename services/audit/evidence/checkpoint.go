@@ -38,6 +38,11 @@ func OpenCheckpoint(signed string, verifier note.Verifier) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
+	for _, signature := range opened.Sigs { // of the several texts that decode to one signature only one counts: no byte may change unseen
+		if _, err := base64.StdEncoding.Strict().DecodeString(signature.Base64); err != nil {
+			return Checkpoint{}, fmt.Errorf("checkpoint: the signature is not in its one form: %w", err)
+		}
+	}
 	lines := strings.Split(opened.Text, "\n")
 	if len(lines) < 4 || lines[0] == "" {
 		return Checkpoint{}, fmt.Errorf("checkpoint: not of the form origin, size, root")

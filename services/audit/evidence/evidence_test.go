@@ -223,6 +223,28 @@ func TestLeavesBeyondTheNewestCheckpointProveNothing(t *testing.T) {
 	}
 }
 
+func TestACheckpointHasOneForm(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, 3)
+	good := l.checkpoint(t, 3)
+	verifier, err := note.NewVerifier(l.vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := evidence.OpenCheckpoint(good, verifier); err != nil {
+		t.Fatal(err)
+	}
+	for at := range len(good) {
+		for bit := range 8 {
+			changed := []byte(good)
+			changed[at] ^= 1 << bit
+			if _, err := evidence.OpenCheckpoint(string(changed), verifier); err == nil {
+				t.Errorf("bit %d of byte %d was changed, and the checkpoint opens", bit, at)
+			}
+		}
+	}
+}
+
 func TestAProofHasOneForm(t *testing.T) {
 	t.Parallel()
 	l := newLog(t, 3)
