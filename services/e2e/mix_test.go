@@ -160,14 +160,20 @@ func output(t *testing.T, name string, args ...string) []byte {
 	return out
 }
 
-// inDirectory asks ldapsearch for everybody and for every group.
-func (m *mix) inDirectory(t *testing.T) map[string]holding {
+// search asks ldapsearch.
+func (m *mix) search(t *testing.T, under, filter string, attributes ...string) []byte {
 	t.Helper()
 	password := filepath.Join(t.TempDir(), "password")
 	write(t, password, m.directory.AdminPassword())
+	args := []string{"-x", "-LLL", "-o", "ldif-wrap=no", "-H", m.directory.URL(), "-D", m.directory.AdminDN(), "-y", password, "-b", under, filter}
+	return output(t, "ldapsearch", append(args, attributes...)...)
+}
+
+// inDirectory asks ldapsearch for everybody and for every group.
+func (m *mix) inDirectory(t *testing.T) map[string]holding {
+	t.Helper()
 	search := func(under, filter string, attributes ...string) []entry {
-		args := []string{"-x", "-LLL", "-o", "ldif-wrap=no", "-H", m.directory.URL(), "-D", m.directory.AdminDN(), "-y", password, "-b", under, filter}
-		return ldif(t, output(t, "ldapsearch", append(args, attributes...)...))
+		return ldif(t, m.search(t, under, filter, attributes...))
 	}
 	memberships := map[string][]string{}
 	for _, group := range search(groupsBase, "(objectClass=groupOfNames)", "cn", "member") {

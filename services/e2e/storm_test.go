@@ -19,6 +19,7 @@ import (
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
+	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
 	"github.com/tenurehq/tenure/services/audit/evidence"
 )
 
@@ -93,6 +94,36 @@ func (s *storm) inOrder(t *testing.T) {
 	hr.postAll(t, s.company.postings[half:], true)
 	s.settle(t)
 	s.tryPasswords(t, passwords)
+	s.readClocks(t)
+}
+
+// readClocks looks at both clocks of everybody who has left, in each application in which they had an account.
+func (s *storm) readClocks(t *testing.T) {
+	t.Helper()
+	people, o, read := s.company.after(len(s.company.postings)), s.door(t), 0
+	for _, p := range o.everybody(t) {
+		if people[p.GetRecord().GetExternalId()].Status == "active" {
+			continue
+		}
+		shown, err := o.provision.ShowAccounts(t.Context(), &provisionv1.ShowAccountsRequest{PersonId: p.GetId()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range shown.GetTargets() {
+			if target.GetObserved() == nil {
+				continue
+			}
+			ended, known, cut := target.GetEndedAt(), target.GetEndKnownAt(), target.GetCutOffAt()
+			if ended == nil || known == nil || cut == nil || !ended.AsTime().Before(known.AsTime()) || cut.AsTime().Before(known.AsTime()) {
+				t.Errorf("%s left %v, which was known %v, and was cut off from %s %v", p.GetUserName(), ended, known, target.GetApplication(), cut)
+			}
+			read++
+		}
+	}
+	if read == 0 {
+		t.Error("nobody who has left had an account")
+	}
+	t.Logf("both clocks of %d accounts of people who have left", read)
 }
 
 func (s *storm) shuffled(t *testing.T) {
@@ -178,6 +209,9 @@ func (s *storm) storeDeleted(t *testing.T) {
 		})
 	}
 	tn.hr(t).postAll(t, s.company.postings[:third], true)
+	if there := len(s.inSuite(t)); there >= third {
+		t.Errorf("the suite has %d accounts after %d words: nothing is under way any more", there, third)
+	}
 	remove() // much is still under way
 	tn.hr(t).postAll(t, s.company.postings[third:2*third], true)
 	_ = tn.cmd.Process.Kill()
@@ -203,7 +237,9 @@ func (s *storm) applicationsAway(t *testing.T) {
 	for _, w := range wires {
 		hr.postAll(t, postings[:tenth], true)
 		w.setDown(true)
+		before := w.refused()
 		hr.postAll(t, postings[tenth:2*tenth], true)
+		await(t, "somebody to find it down", func() (bool, string) { return w.refused() > before, fmt.Sprint(w.refused()) })
 		w.setDown(false)
 		w.loseReplies(troubles)
 		postings = postings[2*tenth:]
@@ -227,6 +263,9 @@ func (s *storm) applicationsAway(t *testing.T) {
 		if lost, _ := w.counts(); lost < troubles {
 			t.Errorf("application %d lost %d replies, want %d", n, lost, troubles)
 		}
+	}
+	if _, turned := s.toSuite.counts(); turned < troubles {
+		t.Errorf("the suite answered 429 %d times, want %d", turned, troubles)
 	}
 }
 

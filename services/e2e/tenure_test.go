@@ -224,7 +224,9 @@ func (o operators) unsettled(t *testing.T, person *peoplev1.Person, model uint64
 	}
 	version := person.GetVersion()
 	if desired.GetPersonVersion() < version { // a fact that changes nothing, or nothing yet, raises it and leads to no event
-		version = o.newestEvent(t, person.GetId())
+		if version = o.newestEvent(t, person.GetId()); version == 0 {
+			return "" // nothing has become true of them yet
+		}
 	}
 	if desired.GetPersonVersion() < version || desired.GetModelSeq() < model {
 		return fmt.Sprintf("decided about as of version %d by model %d, want %d by %d", desired.GetPersonVersion(), desired.GetModelSeq(), version, model)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -25,7 +26,8 @@ type wire struct {
 	said  int  // replies since one was
 	lost  int  // replies that were
 	busy  bool // requests are answered with busy, on a wire that speaks LDAP
-	turns int  // away: requests that were
+	turns int  // away: requests that were, by this wire or with 429 by the application
+	shut  int  // connections that were refused because it was down
 	ldap  bool // whether it does
 }
 
@@ -99,12 +101,29 @@ func (w *wire) counts() (lost, turnedAway int) {
 	return w.lost, w.turns
 }
 
+// refused is how many connections found it down.
+func (w *wire) refused() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.shut
+}
+
+// heard counts what the application itself turns away.
+func (w *wire) heard(reply []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if bytes.HasPrefix(reply, []byte("HTTP/1.1 429 ")) {
+		w.turns++
+	}
+}
+
 // enter notes connections, unless the application is down.
 func (w *wire) enter(conns ...net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, conn := range conns {
 		if w.down {
+			w.shut++
 			_ = conn.Close()
 			continue
 		}
@@ -176,6 +195,7 @@ func (w *wire) replies(client, application net.Conn) {
 			if w.isLost() {
 				return
 			}
+			w.heard(reply)
 			if _, err := client.Write(reply); err != nil {
 				return
 			}
