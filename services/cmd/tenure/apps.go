@@ -80,7 +80,7 @@ func newAppsShow(c *client) *cobra.Command {
 
 // credential is what is known of that by which the application is called.
 func credential(check *connectorv1.CheckResponse) string {
-	owner, end := "of nobody known", "no end known"
+	owner, end := "of an unknown owner", "its end is not known"
 	if check.GetCredentialOwner() != "" {
 		owner = "of " + check.GetCredentialOwner()
 	}
