@@ -264,8 +264,8 @@ func (s *storm) applicationsAway(t *testing.T) {
 			t.Errorf("application %d lost %d replies, want %d", n, lost, troubles)
 		}
 	}
-	if _, turned := s.toSuite.counts(); turned < troubles {
-		t.Errorf("the suite answered 429 %d times, want %d", turned, troubles)
+	if _, turned := s.toSuite.counts(); turned == 0 { // of these replies, too, some may be lost
+		t.Error("the suite never answered 429")
 	}
 }
 
