@@ -5,11 +5,12 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -100,22 +101,15 @@ func (t *tenure) importJoiners(ctx context.Context, binary string, n int) error 
 func (o *observer) readBack(ctx context.Context, events []event) ([]time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	keys := make([]string, len(events))
-	for i, e := range events {
-		keys[i] = "'" + e.id + "'"
-	}
-	stored := map[string]int64{}
-	var people []string
-	if err := o.pairs(ctx, "ingest", "SELECT person, known_at FROM facts WHERE key IN ("+strings.Join(keys, ", ")+")", func(person string, at int64) {
-		stored[person] = at
-		people = append(people, "'"+person+"'")
-	}); err != nil {
+	stored, err := o.stored(ctx, events)
+	if err != nil {
 		return nil, err
 	}
+	people := list(slices.Collect(maps.Keys(stored)))
 	for {
 		done, last := 0, map[string]int64{}
 		for n := range applications {
-			query := "SELECT person, observed_at FROM targets WHERE state = 1 AND settled_generation = generation AND person IN (" + strings.Join(people, ", ") + ")"
+			query := "SELECT person, observed_at FROM targets WHERE state = 1 AND settled_generation = generation AND person IN (" + people + ")"
 			if err := o.pairs(ctx, worker(n), query, func(person string, at int64) {
 				if at > stored[person] {
 					done++

@@ -164,17 +164,30 @@ func (o *observer) lastReadBack(ctx context.Context) (time.Time, error) {
 	return time.UnixMicro(last), nil
 }
 
+// stored is, by person, when events were stored: the instant is taken inside the transaction.
+func (o *observer) stored(ctx context.Context, events []event) (map[string]int64, error) {
+	at := map[string]int64{}
+	err := o.pairs(ctx, "ingest", "SELECT person, known_at FROM facts WHERE key IN ("+keys(events)+")", func(person string, known int64) { at[person] = known })
+	return at, err
+}
+
+// keys are the events' in a list of SQL.
+func keys(events []event) string {
+	ids := make([]string, len(events))
+	for i, e := range events {
+		ids[i] = e.id
+	}
+	return list(ids)
+}
+
+// list is a list of SQL. The texts are of our own making: nothing in them has to be escaped.
+func list(texts []string) string { return "'" + strings.Join(texts, "', '") + "'" }
+
 // latencies is, for each webhook, the time from the transaction that stored it (the instant is taken inside, so the
 // commit itself counts) to the last of the five read-backs.
 func (o *observer) latencies(ctx context.Context, events []event) ([]time.Duration, error) {
-	keys := make([]string, len(events))
-	for i, e := range events {
-		keys[i] = "'" + e.id + "'"
-	}
-	stored := map[string]int64{}
-	if err := o.pairs(ctx, "ingest", "SELECT person, known_at FROM facts WHERE key IN ("+strings.Join(keys, ", ")+")", func(person string, at int64) {
-		stored[person] = at
-	}); err != nil {
+	stored, err := o.stored(ctx, events)
+	if err != nil {
 		return nil, err
 	}
 	if len(stored) != len(events) {

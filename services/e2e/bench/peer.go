@@ -5,12 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tenurehq/tenure/services/ingest/source/standardwebhooks"
@@ -57,8 +55,8 @@ func (b *bench) openRiver(ctx context.Context, beside *tenure) (_ *peer, err err
 		"-dir", dir, "-listen", address); err != nil {
 		return nil, err
 	}
-	if err := p.await(ctx); err != nil {
-		return nil, err
+	if err := answered(ctx, p.url, func(int) bool { return true }); err != nil {
+		return nil, fmt.Errorf("%s does not answer: %w\n%s", peerRiver, err, p.child.tail())
 	}
 	p.db, err = sql.Open("pgx", b.pg.dsn(peerRiver))
 	return p, err
@@ -73,27 +71,6 @@ func (p *peer) close() error {
 		err = errors.Join(err, p.child.close())
 	}
 	return err
-}
-
-// await waits until it answers, whatever it answers.
-func (p *peer) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err == nil {
-			return resp.Body.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer: %w\n%s", peerRiver, err, p.child.tail())
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 // flood is a throughput round: how long until the last account of the last event is read back.
@@ -157,11 +134,7 @@ func (p *peer) settled(ctx context.Context, events []event) ([]finished, error) 
 		case <-time.After(25 * time.Millisecond):
 		}
 	}
-	ids := make([]string, len(events))
-	for i, e := range events {
-		ids[i] = e.id
-	}
-	done, err := p.finished(ctx, ids)
+	done, err := p.finished(ctx, events)
 	if err == nil && len(done) != len(events) {
 		err = fmt.Errorf("of %d events %d were read back\n%s", len(events), len(done), p.child.tail())
 	}
@@ -169,13 +142,9 @@ func (p *peer) settled(ctx context.Context, events []event) ([]finished, error) 
 }
 
 // finished reads which of the events were read back in every application.
-func (p *peer) finished(ctx context.Context, ids []string) (done []finished, err error) {
-	quoted := make([]string, len(ids)) // of our own making: nothing in them has to be escaped
-	for i, id := range ids {
-		quoted[i] = "'" + id + "'"
-	}
-	rows, err := p.db.QueryContext(ctx, "SELECT MIN(w.stored_at), MAX(a.read_at) FROM webhooks w JOIN audit a ON a.webhook = w.id "+ //nolint:gosec // G202: see above
-		"WHERE w.id IN ("+strings.Join(quoted, ", ")+") GROUP BY w.id HAVING COUNT(*) = $1", applications)
+func (p *peer) finished(ctx context.Context, events []event) (done []finished, err error) {
+	rows, err := p.db.QueryContext(ctx, "SELECT MIN(w.stored_at), MAX(a.read_at) FROM webhooks w JOIN audit a ON a.webhook = w.id "+ //nolint:gosec // G202: see keys
+		"WHERE w.id IN ("+keys(events)+") GROUP BY w.id HAVING COUNT(*) = $1", applications)
 	if err != nil {
 		return nil, err
 	}

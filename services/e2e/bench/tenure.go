@@ -78,23 +78,31 @@ func startTenure(ctx context.Context, binary, dir, engine string, pg *postgres, 
 
 // await waits until it is ready.
 func (t *tenure) await(ctx context.Context) error {
+	if err := answered(ctx, t.ready, func(status int) bool { return status == http.StatusOK }); err != nil {
+		return fmt.Errorf("tenure does not get ready: %w", err)
+	}
+	return nil
+}
+
+// answered waits, a minute at most, until a page is answered with a status that will do.
+func answered(ctx context.Context, url string, does func(status int) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.ready, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
 		resp, err := http.DefaultClient.Do(req)
 		if err == nil {
 			_ = resp.Body.Close() // only the status counts
-			if resp.StatusCode == http.StatusOK {
+			if does(resp.StatusCode) {
 				return nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("tenure does not get ready: %w", errors.Join(ctx.Err(), err))
+			return errors.Join(ctx.Err(), err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
