@@ -55,10 +55,7 @@ type entitlement struct {
 	until time.Time
 }
 
-const (
-	entitlementMemory = time.Hour
-	instance          = connectorv1.Scope_SCOPE_INSTANCE
-)
+const entitlementMemory = time.Hour
 
 // describe returns what the connector can do, asking it the first time.
 func (a *application) describe(ctx context.Context) (*described, *connector.Problem) {
@@ -171,7 +168,8 @@ func (a *application) apply(ctx context.Context, req *connectorv1.ApplyRequest) 
 		if r.GetProblem() == nil || r.GetOutcome() == connectorv1.Outcome_OUTCOME_NOT_ATTEMPTED {
 			continue
 		}
-		if p := problemOf(r.GetProblem()); worst == nil || worst.Scope != instance && p.Scope == instance {
+		const whole = connectorv1.Scope_SCOPE_INSTANCE
+		if p := problemOf(r.GetProblem()); worst == nil || worst.Scope != whole && p.Scope == whole {
 			worst = p
 		}
 	}
