@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +43,12 @@ func faults() []fault {
 // Whatever goes wrong for a while, an operator is called; and when it is over, everything comes to its end by itself: no event is
 // lost, nobody has two accounts, and who left has nothing and was given nothing.
 func TestFaultsAreSeenAndHealWithoutHands(t *testing.T) {
+	for _, tool := range []string{"strace", "ip"} {
+		// What a machine forbids is told row by row; what only has to be installed must not be missing where it counts.
+		if _, err := exec.LookPath(tool); err != nil && runtime.GOOS == "linux" && os.Getenv("CI") != "" {
+			t.Fatalf("%v: scripts/servers.sh installs it", err)
+		}
+	}
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
 			if !f.quick && !whole() && !tabled() && os.Getenv(seeded.EnvPatience) == "" {
