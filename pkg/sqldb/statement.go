@@ -47,8 +47,8 @@ func (c *sqliteConn) prepare(ctx context.Context, text string) (*statement, erro
 			return nil, err
 		}
 	}
-	positional, params, count := withoutNumbers(text)
-	prepared, err := c.conn.PrepareContext(ctx, positional)
+	own, params, count := forSQLite(text)
+	prepared, err := c.conn.PrepareContext(ctx, own)
 	if err != nil {
 		return nil, err
 	}
@@ -57,14 +57,17 @@ func (c *sqliteConn) prepare(ctx context.Context, text string) (*statement, erro
 	return made, nil
 }
 
-// withoutNumbers writes every $n of text as ?, and returns which n each stands for, and the greatest n. SQLite knows
+// forSQLite writes every $n of text as ?, and returns which n each stands for, and the greatest n. SQLite knows
 // $n, but as a name that is searched for among all others at each binding: a statement with thousands of them, as
-// Values makes it, would take seconds.
-func withoutNumbers(text string) (positional string, params []int, count int) {
+// Values makes it, would take seconds. BYTEA, in a CAST, becomes BLOB: what SQLite does not know it would take for a number.
+func forSQLite(text string) (own string, params []int, count int) {
 	var out strings.Builder
 	for rest := text; rest != ""; {
 		token := sqltext.Next(rest)
 		rest = rest[len(token):]
+		if token == "BYTEA" {
+			token = "BLOB"
+		}
 		if token == "$" && rest != "" {
 			number := sqltext.Next(rest)
 			if n, err := strconv.Atoi(number); err == nil && n > 0 {

@@ -25,8 +25,8 @@ const MaxParams = 32766
 // one size.
 func Values(rows, cols int) string { return values(rows, make([]string, cols)) }
 
-// ValuesAs is Values with a type for each column, TEXT or BIGINT (bytes have no portable cast), for where PostgreSQL
-// cannot see it: "(CAST($1 AS TEXT), CAST($2 AS BIGINT)), ($3, $4)".
+// ValuesAs is Values with a type for each column, TEXT, BIGINT or BYTEA, for where PostgreSQL cannot see it:
+// "(CAST($1 AS TEXT), CAST($2 AS BIGINT)), ($3, $4)".
 func ValuesAs(rows int, types ...string) string { return values(rows, types) }
 
 func values(rows int, types []string) string {
