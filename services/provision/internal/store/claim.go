@@ -136,48 +136,6 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 	return nil
 }
 
-// newerHeard: a newer generation, cut or lift was heard of since the target was claimed, or somebody made it due.
-const newerHeard = `(generation > $4 OR due_at <> $34 OR NOT ` + noNewerCut + `$41)`
-
-const finish = `
-UPDATE targets
-SET    version = version + 1, holder = '', lease_until = 0,
-       state = CASE WHEN ` + newerHeard + ` THEN 2 ELSE $5 END,
-       due_at = CASE WHEN ` + newerHeard + ` THEN due_at ELSE $6 END,
-       attempts = CASE WHEN ` + newerHeard + ` THEN 0 ELSE $7 END,
-       lane = CASE WHEN ` + newerHeard + ` THEN lane ELSE $8 END,
-       generation = CASE WHEN generation > $4 THEN generation ELSE $4 END,
-       settled_generation = $9, decision = $10, person_version = $11, model_seq = $12,
-       problem = $13, reason = $14, detail = $15, removal = $16, stuck_since = $17, notes = $18,
-       quiet_until = $19, pending = $20,
-       account_id = $21, made = $22, gave = $23, left_as_leaver = $24, disabled_version = $25,
-       cut_generation = $26, unwanted_since = $27, deleted = $28, deleted_version = $29,
-       create_tried = $30, creating = $31, observed = $32, observed_at = $33,
-       run = $35, ended_at = $36, end_known_at = $37, cut_off_at = $38, taking_until = $40
-WHERE  person = $1 AND epoch = $2 AND holder = $3 AND stuck_since = $39`
-
-// Finish writes what became of a claimed target, in the light of a cut, and ends its lease. A newer generation, cut or lift
-// that was heard of meanwhile stays due, and so does what somebody made due meanwhile. false: the lease was lost, and another holder's word counts;
-// or the target was put on the stuck list since, and what was concluded from its not being there has to be thought over:
-// see Stuck.
-func (t Tx) Finish(ctx context.Context, holder string, x Target, cut Cut) (bool, error) {
-	r := x.Record
-	rows, err := t.Exec(ctx, finish, x.Person, x.Epoch, holder,
-		x.Generation, int64(x.State), micros(x.DueAt), x.Attempts, int64(x.Lane),
-		x.SettledGeneration, int64(r.Decision), x.PersonVersion, x.ModelSeq, //nolint:gosec // a counter
-		x.Problem, x.Reason, x.Detail, flag(x.Removal), micros(x.StuckSince), packList(x.Notes),
-		micros(x.QuietUntil), x.Pending,
-		r.AccountID, int64(r.Made), packList(r.Gave), flag(r.DisabledForLeaver), int64(r.DisabledVersion), //nolint:gosec // a counter
-		int64(r.CutGeneration), micros(r.UnwantedSince), flag(r.Deleted), int64(r.DeletedVersion), //nolint:gosec // counters
-		micros(r.CreateTried), flag(r.Creating), bytes(x.Observed), micros(x.ObservedAt), micros(x.wasDue),
-		int64(r.Run), micros(x.EndedAt), micros(x.EndKnownAt), micros(x.CutOffAt), micros(x.Was.Since), //nolint:gosec // a counter
-		micros(x.TakingUntil), cut.Version)
-	if err != nil {
-		return false, fmt.Errorf("finish a target: %w", err)
-	}
-	return rows == 1, nil
-}
-
 // Stuck returns how a target that is still held is stuck now. false: it is not held any more.
 func (t Tx) Stuck(ctx context.Context, holder string, x Target) (was Stuckness, held bool, err error) {
 	var since, removal int64

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -48,56 +50,107 @@ func scanEntry(scan func(...any) error) (Entry, error) {
 	return e, err
 }
 
-// intend inserts only while the claim is still the holder's and no newer generation, cut or lift was heard of.
-const intend = `
-INSERT INTO journal (` + entryColumns + `)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20
-FROM   targets
-WHERE  person = $2 AND epoch = $7 AND holder = $21 AND generation <= $3 AND ` + noNewerCut + `$22`
-
-// Intend writes an intent before its first call, in the light of a cut. false: the lease was lost or something newer was
-// heard of, and no call may be made.
-func (t Tx) Intend(ctx context.Context, holder string, e Entry, cut Cut) (bool, error) {
-	rows, err := t.Exec(ctx, intend, append(e.args(), holder, cut.Version)...)
-	if err != nil {
-		return false, fmt.Errorf("write an intent: %w", err)
-	}
-	return rows == 1, nil
+// entryTypes are those of entryColumns.
+var entryTypes = []string{
+	text, text, number, number, number, number, number, number, number,
+	blob, blob, text, text, number,
+	blob, number, blob, blob, text, number,
 }
 
-const record = `
-INSERT INTO journal (` + entryColumns + `)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)`
+// Intent is an entry before its first call, in the light of a cut.
+type Intent struct {
+	Entry
+	Cut Cut
+}
 
-// Record writes an outcome that needed no call.
-func (t Tx) Record(ctx context.Context, e Entry) error {
-	if _, err := t.Exec(ctx, record, e.args()...); err != nil {
-		return fmt.Errorf("write an outcome: %w", err)
+// intend inserts only while the claims are still the holder's and no newer generation, cut or lift was heard of.
+var intend = statements(func(intents int) string {
+	return `
+WITH given (` + entryColumns + `, ruled) AS (VALUES ` + sqldb.ValuesAs(intents, append(slices.Clone(entryTypes), number)...) + `)
+INSERT INTO journal (` + entryColumns + `)
+SELECT ` + givenEntry + `
+FROM   given g JOIN targets ON targets.person = g.person
+WHERE  targets.epoch = g.epoch AND targets.holder = ` + parameter(intents*(len(entryTypes)+1)+1) + ` AND targets.generation <= g.generation AND ` + noNewerCut + `g.ruled
+RETURNING operation`
+})
+
+// givenEntry are the entryColumns of the rows that are given.
+var givenEntry = "g." + strings.Join(strings.Fields(entryColumns), " g.")
+
+// Intend writes intents before their first calls, and returns which of them it wrote, by operation. Of the others the lease was lost
+// or something newer was heard of, and no call may be made.
+func (t Tx) Intend(ctx context.Context, holder string, intents []Intent) (map[string]bool, error) {
+	args := make([]any, 0, len(intents)*(len(entryTypes)+1)+1)
+	for i := range intents {
+		args = append(intents[i].args(args), intents[i].Cut.Version)
+	}
+	written, err := t.operations(ctx, intend(len(intents)), append(args, holder)...)
+	if err != nil {
+		return nil, fmt.Errorf("write intents: %w", err)
+	}
+	return written, nil
+}
+
+// operations runs a statement that returns operations.
+func (t Tx) operations(ctx context.Context, statement string, args ...any) (map[string]bool, error) {
+	rows, err := t.Query(ctx, statement, args...)
+	list, err := sqldb.Collect(rows, err, func(scan func(...any) error) (operation string, err error) { return operation, scan(&operation) })
+	found := make(map[string]bool, len(list))
+	for _, operation := range list {
+		found[operation] = true
+	}
+	return found, err
+}
+
+var record = statements(func(entries int) string {
+	return `
+INSERT INTO journal (` + entryColumns + `) VALUES ` + sqldb.Values(entries, len(entryTypes))
+})
+
+// Record writes outcomes that needed no call.
+func (t Tx) Record(ctx context.Context, entries []Entry) error {
+	args := make([]any, 0, len(entries)*len(entryTypes))
+	for i := range entries {
+		args = entries[i].args(args)
+	}
+	if _, err := t.Exec(ctx, record(len(entries)), args...); err != nil {
+		return fmt.Errorf("write outcomes: %w", err)
 	}
 	return nil
 }
 
-func (e Entry) args() []any {
-	return []any{
+// args appends an entry's columns.
+func (e *Entry) args(args []any) []any {
+	return append(args,
 		e.Operation, e.Person, e.Generation, e.Decision, e.PersonVersion, e.ModelSeq, e.Epoch, e.Wanted, micros(e.NotAfter),
 		bytes(e.Intent), bytes(e.IntentNonce), e.IntentEvent, e.Correlation, micros(e.IntentAt),
 		bytes(e.Results), e.State, bytes(e.Observed), bytes(e.OutcomeNonce), e.OutcomeEvent, micros(e.OutcomeAt),
-	}
+	)
 }
 
-const conclude = `
+var conclude = statements(func(entries int) string {
+	return `
+WITH given (op, said, became, seen, nonce, event, at) AS (VALUES ` + sqldb.ValuesAs(entries, text, blob, number, blob, blob, text, number) + `)
 UPDATE journal
-SET    results = $2, state = $3, observed = $4, outcome_nonce = $5, outcome_event = $6, outcome_at = $7
-WHERE  operation = $1 AND outcome_at = 0`
+SET    results = given.said, state = given.became, observed = given.seen, outcome_nonce = given.nonce, outcome_event = given.event,
+       outcome_at = given.at
+FROM   given
+WHERE  operation = given.op AND outcome_at = 0
+RETURNING operation`
+})
 
-// Conclude writes what became of an intent. false: it has its one outcome already.
-func (t Tx) Conclude(ctx context.Context, e Entry) (bool, error) {
-	rows, err := t.Exec(ctx, conclude, e.Operation, bytes(e.Results), e.State, bytes(e.Observed), bytes(e.OutcomeNonce),
-		e.OutcomeEvent, micros(e.OutcomeAt))
-	if err != nil {
-		return false, fmt.Errorf("write an outcome: %w", err)
+// Conclude writes what became of intents, and returns of which, by operation: the others have their one outcome already. entries
+// hold each operation at most once.
+func (t Tx) Conclude(ctx context.Context, entries []Entry) (map[string]bool, error) {
+	var args []any
+	for _, e := range entries {
+		args = append(args, e.Operation, bytes(e.Results), e.State, bytes(e.Observed), bytes(e.OutcomeNonce), e.OutcomeEvent, micros(e.OutcomeAt))
 	}
-	return rows == 1, nil
+	concluded, err := t.operations(ctx, conclude(len(entries)), args...)
+	if err != nil {
+		return nil, fmt.Errorf("write outcomes: %w", err)
+	}
+	return concluded, nil
 }
 
 const poll = `UPDATE journal SET results = $2 WHERE operation = $1 AND outcome_at = 0`

@@ -9,6 +9,8 @@ import (
 	"embed"
 	"encoding/binary"
 	"fmt"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -70,6 +72,29 @@ func placeholders(from, n int) string {
 		out = fmt.Appendf(out, "$%d", from+i)
 	}
 	return string(out)
+}
+
+// The types of columns, as a list of rows that are given names them.
+const (
+	text   = "TEXT"
+	number = "BIGINT"
+	blob   = "BYTEA"
+)
+
+// parameter is the nth of a statement.
+func parameter(n int) string { return "$" + strconv.Itoa(n) }
+
+// statements makes the text of a statement for each number of rows once.
+func statements(text func(rows int) string) func(rows int) string {
+	var made sync.Map // by number
+	return func(rows int) string {
+		if known, ok := made.Load(rows); ok {
+			return known.(string) //nolint:forcetypeassert // only texts are in it
+		}
+		s := text(rows)
+		made.Store(rows, s)
+		return s
+	}
 }
 
 // packList is the form of a list of texts in a column: each with its length before it.

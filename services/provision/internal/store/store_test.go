@@ -69,7 +69,8 @@ func finish(t *testing.T, s *store.Store, holder string, x store.Target) bool {
 	t.Helper()
 	var held bool
 	err := s.InTx(t.Context(), func(tx store.Tx) (err error) {
-		held, err = tx.Finish(t.Context(), holder, x, store.Cut{})
+		all, err := tx.Finish(t.Context(), holder, []store.Finished{{Target: x}})
+		held = err == nil && all[0]
 		return err
 	})
 	if err != nil {
@@ -218,8 +219,8 @@ func TestANewerGenerationStaysDue(t *testing.T) {
 		mark(t, s, now.Add(time.Second), store.Mark{Person: "ann", Generation: 2, Lane: urgent})
 		e := store.Entry{Operation: "op", Person: "ann", Generation: 1, Epoch: x.Epoch, IntentEvent: "e", IntentAt: now}
 		err := s.InTx(t.Context(), func(tx store.Tx) error {
-			ok, err := tx.Intend(t.Context(), "one", e, store.Cut{})
-			if ok {
+			written, err := tx.Intend(t.Context(), "one", []store.Intent{{Entry: e}})
+			if written["op"] {
 				t.Error("an intent of an older generation was written")
 			}
 			return err
@@ -268,17 +269,26 @@ func TestAnIntentHasOneOutcome(t *testing.T) {
 			Operation: "op", Person: "ann", Generation: 1, Decision: 2, PersonVersion: 3, ModelSeq: 4, Epoch: x.Epoch, Wanted: 3, NotAfter: now,
 			Intent: []byte("i"), IntentNonce: []byte("n"), IntentEvent: "e", Correlation: "c", IntentAt: now,
 		}
-		write := func(f func(store.Tx) (bool, error)) (ok bool) {
-			err := s.InTx(t.Context(), func(tx store.Tx) (err error) { ok, err = f(tx); return err })
+		write := func(f func(store.Tx) (map[string]bool, error)) bool {
+			var written map[string]bool
+			err := s.InTx(t.Context(), func(tx store.Tx) (err error) { written, err = f(tx); return err })
 			if err != nil {
 				t.Fatal(err)
 			}
-			return ok
+			return written["op"]
 		}
-		if write(func(tx store.Tx) (bool, error) { return tx.Intend(t.Context(), "two", e, store.Cut{}) }) {
+		intend := func(holder string) bool {
+			return write(func(tx store.Tx) (map[string]bool, error) {
+				return tx.Intend(t.Context(), holder, []store.Intent{{Entry: e}})
+			})
+		}
+		conclude := func() bool {
+			return write(func(tx store.Tx) (map[string]bool, error) { return tx.Conclude(t.Context(), []store.Entry{e}) })
+		}
+		if intend("two") {
 			t.Error("an intent was written by who does not hold the lease")
 		}
-		if !write(func(tx store.Tx) (bool, error) { return tx.Intend(t.Context(), "one", e, store.Cut{}) }) {
+		if !intend("one") {
 			t.Fatal("the holder's intent was refused")
 		}
 		open, err := s.OpenIntents(t.Context(), []string{"ann", "bob"})
@@ -286,10 +296,10 @@ func TestAnIntentHasOneOutcome(t *testing.T) {
 			t.Fatalf("open intents %v, %v", open, err)
 		}
 		e.Results, e.State, e.Observed, e.OutcomeNonce, e.OutcomeEvent, e.OutcomeAt = []byte("r"), 1, []byte("o"), []byte("m"), "f", now
-		if !write(func(tx store.Tx) (bool, error) { return tx.Conclude(t.Context(), e) }) {
+		if !conclude() {
 			t.Error("the outcome was refused")
 		}
-		if write(func(tx store.Tx) (bool, error) { return tx.Conclude(t.Context(), e) }) {
+		if conclude() {
 			t.Error("a second outcome was written")
 		}
 		journal, err := s.Journal(t.Context(), "ann", 10)
@@ -452,9 +462,9 @@ func TestADeadHoldersLeasesEndWhenNoCallOfTheirsCanHaveEffect(t *testing.T) {
 				continue
 			}
 			err := s.InTx(t.Context(), func(tx store.Tx) error {
-				_, err := tx.Intend(t.Context(), "dead", store.Entry{
+				_, err := tx.Intend(t.Context(), "dead", []store.Intent{{Entry: store.Entry{
 					Operation: "1", Person: "bob", Generation: 1, Epoch: c.Epoch, NotAfter: now.Add(8 * time.Second), IntentAt: now, IntentEvent: "e",
-				}, store.Cut{})
+				}}})
 				return err
 			})
 			if err != nil {

@@ -61,17 +61,11 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	if err != nil {
 		return nil, &connector.Problem{Code: connectorv1.Code_CODE_INVALID, Reason: "tenure.encode"}
 	}
-	committed := false
-	err = k.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
-		if committed, err = tx.Intend(ctx, k.holder, op.entry, k.cut); err != nil || !committed {
-			return err
-		}
-		return k.deps.Outbox.Add(ctx, tx.Tx, protoLane(k.lane), event)
-	})
-	if err != nil {
+	in := &intending{Intent: store.Intent{Entry: op.entry, Cut: k.cut}, event: event}
+	if err := k.writes[k.lane].intents.Do(ctx, in); err != nil {
 		return nil, err // no call without a committed intent
 	}
-	if !committed {
+	if !in.written {
 		return nil, errSuperseded
 	}
 	if k.neverShown(steps) {

@@ -8,12 +8,10 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
-	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/connector"
-	"github.com/tenurehq/tenure/pkg/telemetry"
 	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
@@ -166,96 +164,6 @@ func (k *task) delay() time.Duration {
 // jitter keeps what failed together from being tried together; it never shortens.
 func jitter(d time.Duration) time.Duration {
 	return d + rand.N(d/5+1) //nolint:gosec // spreads attempts, guards nothing
-}
-
-// finish writes the target, the outcomes and what follows from them, in one transaction, and ends the lease. conclude
-// completes the target and tells the findings, given how the target is stuck already; it may be asked again, with the
-// target as it was, because somebody else has put it on the stuck list since.
-func (k *task) finish(ctx context.Context, conclude func(*store.Target, store.Stuckness) []bus.Event) {
-	if !k.readAt.IsZero() {
-		k.t.Observed, k.t.ObservedAt, k.t.Notes = k.observed(), k.readAt, notesOf(k.plan)
-	}
-	type conclusion struct {
-		entry   store.Entry
-		event   bus.Event
-		without bool // no call was made
-	}
-	var conclusions []conclusion
-	unseen := 0
-	var kept []*operation
-	for _, op := range k.ops {
-		if op.pending && k.t.Pending == op.entry.Operation {
-			kept = append(kept, op)
-			continue
-		}
-		entry, event := k.conclude(op)
-		conclusions = append(conclusions, conclusion{entry, event, op.entry.IntentEvent == ""})
-		unseen += k.unseen(op)
-	}
-	lane := protoLane(k.lane)
-	var held bool
-	var findings []bus.Event
-	err := k.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
-		if findings, held, err = k.write(ctx, tx, conclude); err != nil || !held {
-			// Not held any more: what is open here is taken up by whoever has the target now, with what this word of ours would
-			// have left in the target. An intent that was closed meanwhile would not be found.
-			return err
-		}
-		var said []bus.Event
-		for _, c := range conclusions {
-			if c.without {
-				if err := tx.Record(ctx, c.entry); err != nil {
-					return err
-				}
-			} else {
-				ok, err := tx.Conclude(ctx, c.entry)
-				if err != nil {
-					return err
-				}
-				if !ok {
-					continue // it has its outcome
-				}
-			}
-			said = append(said, c.event)
-		}
-		for _, op := range kept {
-			if err := tx.KeepResults(ctx, op.entry.Operation, encodeResults(op.results)); err != nil {
-				return err
-			}
-		}
-		return k.deps.Outbox.Add(ctx, tx.Tx, lane, append(said, findings...)...)
-	})
-	if err != nil { // the lease ends by itself, and the next holder takes up what is open
-		k.log.Warn("outcome not written", zap.String(telemetry.FieldPerson, k.t.Person), zap.Error(err))
-		return
-	}
-	if held {
-		k.deps.Metrics.notSeen(k.cfg.Application, unseen)
-	}
-	if held && !k.wasCut && !k.t.CutOffAt.IsZero() {
-		k.deps.Metrics.left(k.cfg.Application, plan.Since(k.t.EndedAt, time.Time{}, k.t.CutOffAt), plan.Since(k.t.EndedAt, k.t.EndKnownAt, k.t.CutOffAt))
-	}
-	if len(findings) > 0 && k.t.Problem != "" {
-		k.log.Warn("target is stuck", zap.String(telemetry.FieldPerson, k.t.Person), zap.String("code", k.t.Problem), zap.Bool("removal", k.removal()))
-	}
-}
-
-// write writes the target. Whoever put it on the stuck list while it was worked on is heard first.
-func (k *task) write(ctx context.Context, tx store.Tx, conclude func(*store.Target, store.Stuckness) []bus.Event) (findings []bus.Event, held bool, err error) {
-	for was := k.t.Was; ; {
-		t := k.t
-		t.Was = was
-		findings = conclude(&t, was)
-		held, err = tx.Finish(ctx, k.holder, t, k.cut)
-		if err != nil || held {
-			return findings, held, err
-		}
-		now, ours, err := tx.Stuck(ctx, k.holder, t)
-		if err != nil || !ours || now == was {
-			return nil, false, err
-		}
-		was = now
-	}
 }
 
 func encodeResults(results []*connectorv1.StepResult) []byte {

@@ -82,6 +82,7 @@ type Worker struct {
 	log    *zap.Logger
 
 	lines     []*line
+	writes    map[store.Lane]writes
 	repairNow chan struct{}
 	cutsNow   chan struct{}
 
@@ -104,6 +105,7 @@ func New(cfg Config, deps Deps) *Worker {
 			entitlements: map[string]entitlement{},
 		},
 	}
+	w.writes = map[store.Lane]writes{urgent: w.writesOf(urgent), normal: w.writesOf(normal)}
 	deps.Metrics.notSeen(cfg.Application, 0)
 	deps.Bus.OnNewStream(func() {
 		wake(w.repairNow)
