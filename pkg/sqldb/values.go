@@ -29,6 +29,17 @@ func Values(rows, cols int) string { return values(rows, make([]string, cols)) }
 // "(CAST($1 AS TEXT), CAST($2 AS BIGINT)), ($3, $4)".
 func ValuesAs(rows int, types ...string) string { return values(rows, types) }
 
+// Asked returns the text of a table of n texts, parameters from $1 on, each once, to look rows up by:
+//
+//	sqldb.Asked(len(ids)) + ` SELECT p.name FROM asked JOIN people p ON p.id = asked.value`
+//
+// Each is looked up in an index, whatever PostgreSQL knows of the table. With a list, `IN ($1, …)`, or a plain join it goes
+// by statistics, which a table that is new or grew lately has not, and keeps a plan that reads and compares all rows. The
+// condition that is always true has it take the texts for one, and for one the index is always right.
+func Asked(n int) string {
+	return `WITH asked (value) AS (SELECT DISTINCT column1 FROM (VALUES ` + Values(n, 1) + `) AS given WHERE column1 || '' = column1)`
+}
+
 func values(rows int, types []string) string {
 	var b strings.Builder
 	n := 0

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,36 @@ UPDATE counters SET n = v.n FROM v WHERE counters.name = v.name`, "a", int64(10)
 			if n := counter(t, db, name); n != want {
 				t.Errorf("%s is %d, want %d", name, n, want)
 			}
+		}
+	})
+}
+
+func TestWhatIsAskedForIsFoundOnceAndByIndex(t *testing.T) {
+	t.Parallel()
+	sqltest.Run(t, all(), func(t *testing.T, db *sqldb.DB) {
+		ctx := t.Context()
+		put(t, db, "a", 1)
+		put(t, db, "b", 2)
+		asked := []any{"a", "c", "b", "a"}
+		query := sqldb.Asked(len(asked)) + ` SELECT name FROM asked JOIN counters ON name = asked.value ORDER BY name`
+		text := func(scan func(...any) error) (line string, err error) {
+			err = scan(&line)
+			return line, err
+		}
+		rows, err := db.Query(ctx, query, asked...)
+		found, err := sqldb.Collect(rows, err, text)
+		must(t, err)
+		if !slices.Equal(found, []string{"a", "b"}) {
+			t.Errorf("found %q", found)
+		}
+		if db.Engine() != sqldb.Postgres {
+			return
+		}
+		rows, err = db.Query(ctx, "EXPLAIN "+query, asked...) // of a table that nothing is known of
+		plan, err := sqldb.Collect(rows, err, text)
+		must(t, err)
+		if whole := strings.Join(plan, "\n"); strings.Contains(whole, "Seq Scan on counters") || !strings.Contains(whole, "Index") {
+			t.Errorf("the plan is\n%s", whole)
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 func (r reader) People(ctx context.Context, ids []string) ([]Person, error) {
 	var people []Person
 	for chunk := range chunks(ids) {
-		query := `SELECT ` + personColumns + ` FROM people WHERE id IN ` + sqldb.Values(1, len(chunk))
+		query := sqldb.Asked(len(chunk)) + ` SELECT ` + personColumns + ` FROM asked JOIN people ON id = asked.value`
 		rows, err := r.q.Query(ctx, query, anyOf(chunk)...)
 		found, err := sqldb.Collect(rows, err, scanPerson)
 		if err != nil {

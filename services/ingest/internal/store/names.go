@@ -15,7 +15,7 @@ type Name struct{ Name, Person string }
 func (r reader) TakenNames(ctx context.Context, names []string) (map[string]bool, error) {
 	taken := make(map[string]bool)
 	for chunk := range chunks(names) {
-		query := `SELECT name FROM user_names WHERE name IN ` + sqldb.Values(1, len(chunk))
+		query := sqldb.Asked(len(chunk)) + ` SELECT name FROM asked JOIN user_names ON name = asked.value`
 		rows, err := r.q.Query(ctx, query, anyOf(chunk)...)
 		found, err := sqldb.Collect(rows, err, scanString)
 		if err != nil {

@@ -120,9 +120,8 @@ func scanDecided(scan func(...any) error, others ...any) (d Decided, err error) 
 func (s *Store) Decided(ctx context.Context, people []string) (map[string]Decided, error) {
 	found := make(map[string]Decided, len(people))
 	for chunk := range chunks(people, 1) {
-		query := `SELECT c.person, COALESCE(h.status, 0), ` + decidedColumns + `
-FROM decisions c LEFT JOIN holds h ON h.person = c.person AND h.application = '' WHERE c.person IN ` +
-			sqldb.Values(1, len(chunk))
+		query := sqldb.Asked(len(chunk)) + ` SELECT c.person, COALESCE(h.status, 0), ` + decidedColumns + `
+FROM asked JOIN decisions c ON c.person = asked.value LEFT JOIN holds h ON h.person = c.person AND h.application = ''`
 		rows, err := s.db.Query(ctx, query, anyOf(chunk)...)
 		_, err = sqldb.Collect(rows, err, func(scan func(...any) error) (struct{}, error) {
 			var person string

@@ -66,7 +66,7 @@ const desiredColumns = `d.person, d.application, d.generation, d.state, d.lane, 
        COALESCE(h.kept_end_known_at, c.end_known_at)`
 
 // decidedJoin joins the last decision about each person, and what holds in its place while it is kept back.
-const decidedJoin = ` FROM desired d JOIN decisions c ON c.person = d.person LEFT JOIN holds h ON h.person = d.person AND h.application = ''`
+const decidedJoin = ` JOIN decisions c ON c.person = d.person LEFT JOIN holds h ON h.person = d.person AND h.application = ''`
 
 func scanDesired(scan func(...any) error) (Desired, error) {
 	var d Desired
@@ -92,8 +92,8 @@ func scanDesired(scan func(...any) error) (Desired, error) {
 func (s *Store) OfPeople(ctx context.Context, people []string) (map[string]map[string]Desired, error) {
 	found := make(map[string]map[string]Desired, len(people))
 	for chunk := range chunks(people, 1) {
-		query := `SELECT ` + desiredColumns + decidedJoin + ` WHERE d.person IN ` +
-			sqldb.Values(1, len(chunk))
+		query := sqldb.Asked(len(chunk)) + ` SELECT ` + desiredColumns + `
+FROM asked JOIN desired d ON d.person = asked.value` + decidedJoin
 		rows, err := s.db.Query(ctx, query, anyOf(chunk)...)
 		all, err := sqldb.Collect(rows, err, scanDesired)
 		if err != nil {
@@ -114,8 +114,8 @@ func (s *Store) OfPeople(ctx context.Context, people []string) (map[string]map[s
 func (s *Store) InApplication(ctx context.Context, application string, people []string) ([]Desired, error) {
 	var found []Desired
 	for chunk := range chunks(people, 1) {
-		query := `SELECT ` + desiredColumns + decidedJoin + ` WHERE d.person IN ` +
-			sqldb.Values(1, len(chunk)) + fmt.Sprintf(` AND d.application = $%d`, len(chunk)+1)
+		query := sqldb.Asked(len(chunk)) + ` SELECT ` + desiredColumns + fmt.Sprintf(`
+FROM asked JOIN desired d ON d.person = asked.value AND d.application = $%d`, len(chunk)+1) + decidedJoin
 		rows, err := s.db.Query(ctx, query, append(anyOf(chunk), application)...)
 		all, err := sqldb.Collect(rows, err, scanDesired)
 		if err != nil {
@@ -128,7 +128,7 @@ func (s *Store) InApplication(ctx context.Context, application string, people []
 
 // Page returns what people after this one should have in an application, in order of person.
 func (s *Store) Page(ctx context.Context, application, after string, limit int) ([]Desired, error) {
-	query := `SELECT ` + desiredColumns + decidedJoin + `
+	query := `SELECT ` + desiredColumns + ` FROM desired d` + decidedJoin + `
 WHERE d.application = $1 AND d.person > $2 AND d.state > 0 ORDER BY d.person LIMIT $3`
 	rows, err := s.db.Query(ctx, query, application, after, limit)
 	page, err := sqldb.Collect(rows, err, scanDesired)

@@ -36,7 +36,7 @@ func chunks[T any](rows []T, columns int) iter.Seq[[]T] {
 	return slices.Chunk(rows, sqldb.MaxParams/columns)
 }
 
-// anyOf is the arguments for `IN` + sqldb.Values(1, len(ids)).
+// anyOf is the arguments for `IN` + sqldb.Values(1, len(ids)), or for sqldb.Asked(len(ids)).
 func anyOf(ids []string) []any {
 	args := make([]any, len(ids))
 	for i, id := range ids {
