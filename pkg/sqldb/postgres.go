@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,7 +23,10 @@ const (
 	pgRollbackTime = 5 * time.Second
 )
 
-type postgresEngine struct{ pool *pgxpool.Pool }
+type postgresEngine struct {
+	pool   *pgxpool.Pool
+	closed atomic.Bool // a transaction that sends nothing would not hear of it from the pool
+}
 
 func openPostgres(ctx context.Context, cfg Config, sets []Migrations) (engine, error) {
 	poolConfig, err := pgxpool.ParseConfig(string(cfg.Postgres.Reveal()))
@@ -78,28 +82,29 @@ func (e *postgresEngine) inTx(ctx context.Context, f func(*Tx) error) error {
 	}
 }
 
-func (e *postgresEngine) attempt(ctx context.Context, f func(*Tx) error) (err error) {
-	begun, err := e.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return classify(err)
+func (e *postgresEngine) attempt(ctx context.Context, f func(*Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	tx := &Tx{session: pgSession{begun}}
+	if e.closed.Load() {
+		return errClosed
+	}
+	session := &pgSession{pool: e.pool}
+	tx := &Tx{session: session}
 	settled := false
 	defer func() { // also when f panics
 		if !settled {
 			_ = tx.end(nil)
-			giveUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), pgRollbackTime)
-			defer cancel()
-			_ = begun.Rollback(giveUp) // why it is undone is already known; a connection that cannot roll back is closed
+			session.rollback(ctx)
 		}
 	}()
 	if err := tx.end(f(tx)); err != nil {
 		return err
 	}
-	settled = true
-	if err := begun.Commit(ctx); err != nil {
+	if err := session.commit(ctx); err != nil {
 		return classify(err)
 	}
+	settled = true
 	tx.committed()
 	return nil
 }
@@ -112,7 +117,7 @@ func (e *postgresEngine) query(ctx context.Context, text string, args []any) (*R
 	if err != nil {
 		return nil, classify(err)
 	}
-	return &Rows{cursor: pgCursor{rows}}, nil
+	return &Rows{cursor: pgCursor{Rows: rows}}, nil
 }
 
 func (e *postgresEngine) ping(ctx context.Context) error { return classify(e.pool.Ping(ctx)) }
@@ -133,28 +138,7 @@ func (e *postgresEngine) weaknesses(ctx context.Context) ([]string, error) {
 }
 
 func (e *postgresEngine) close() error {
+	e.closed.Store(true)
 	e.pool.Close()
 	return nil
-}
-
-type pgSession struct{ tx pgx.Tx }
-
-func (s pgSession) exec(ctx context.Context, text string, args []any) (int64, error) {
-	tag, err := s.tx.Exec(ctx, text, args...)
-	return tag.RowsAffected(), err
-}
-
-func (s pgSession) query(ctx context.Context, text string, args []any) (cursor, error) {
-	rows, err := s.tx.Query(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgCursor{rows}, nil
-}
-
-type pgCursor struct{ pgx.Rows }
-
-func (c pgCursor) Close() error {
-	c.Rows.Close()
-	return c.Err()
 }

@@ -132,8 +132,9 @@ func (db *DB) Weaknesses(ctx context.Context) ([]string, error) { return db.engi
 // InTx inside, and no effect outside that would be wrong when repeated (AfterCommit is for those). A panic in f undoes
 // its transaction and continues in the caller, on SQLite as a *TxPanic.
 //
-// When ctx ends before f has begun, f never runs. An error of fault kind Unavailable (disk full, connection lost)
-// that comes from the commit itself leaves open, on PostgreSQL, whether it took place.
+// When ctx ends before f has begun, f never runs. An error of fault kind Unavailable (disk full, connection lost), or of
+// ctx, that comes from the commit itself or from what was queued and went with it leaves open, on PostgreSQL, whether it took
+// place. There a transaction begins with its first statement: without any it needs no server.
 func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error {
 	if !crash.Enabled {
 		return db.engine.inTx(ctx, f)

@@ -9,6 +9,7 @@ import (
 // session is an engine's connection inside a transaction.
 type session interface {
 	exec(ctx context.Context, text string, args []any) (int64, error)
+	queue(ctx context.Context, text string, args []any) error
 	query(ctx context.Context, text string, args []any) (cursor, error)
 }
 
@@ -36,6 +37,19 @@ func (tx *Tx) Exec(ctx context.Context, text string, args ...any) (int64, error)
 		return 0, tx.fail(err)
 	}
 	return changed, nil
+}
+
+// Queue is Exec of a statement whose number of rows nobody needs. On PostgreSQL it is sent together with the next statement,
+// or with COMMIT, and costs no round trip of its own; then its error is that of the next statement, or of InTx, and args
+// must stay as they are until then. On SQLite it runs at once.
+func (tx *Tx) Queue(ctx context.Context, text string, args ...any) error {
+	if err := tx.usable(args); err != nil {
+		return err
+	}
+	if err := tx.session.queue(ctx, text, args); err != nil {
+		return tx.fail(err)
+	}
+	return nil
 }
 
 // Query runs a statement that returns rows: SELECT, or INSERT, UPDATE and DELETE with RETURNING. The rows must be

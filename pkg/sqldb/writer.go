@@ -278,6 +278,11 @@ func (s writerSession) exec(ctx context.Context, text string, args []any) (int64
 	return s.conn.exec(context.WithoutCancel(ctx), text, args)
 }
 
+func (s writerSession) queue(ctx context.Context, text string, args []any) error {
+	_, err := s.exec(ctx, text, args)
+	return err
+}
+
 func (s writerSession) query(ctx context.Context, text string, args []any) (cursor, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
