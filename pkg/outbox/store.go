@@ -57,7 +57,7 @@ func (s store) add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, rows []
 		for _, row := range some {
 			args = append(args, int64(lane), row.id, row.event)
 		}
-		if _, err := tx.Exec(ctx, "INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(some), columns), args...); err != nil {
+		if err := tx.Queue(ctx, "INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(some), columns), args...); err != nil {
 			return fmt.Errorf("add events: %w", err)
 		}
 	}
@@ -135,7 +135,7 @@ func (s store) move(ctx context.Context, h head, done progress, now time.Time) (
 		last := uint64(next) - 1 //nolint:gosec // G115: numbers start at 1
 		c := chunk{first: last + 1 - uint64(len(taken)), last: last, lane: h.lane, at: now}
 		c.events = number(taken, c.first)
-		if _, err := tx.Exec(ctx, insertSent, int64(c.first), int64(c.last), int64(c.lane), sqldb.Micros(c.at), c.events); err != nil { //nolint:gosec // G115: as above
+		if err := tx.Queue(ctx, insertSent, int64(c.first), int64(c.last), int64(c.lane), sqldb.Micros(c.at), c.events); err != nil { //nolint:gosec // G115: as above
 			return err
 		}
 		made = c
@@ -182,7 +182,7 @@ var errOrigins = errors.New("the database holds another origin's outbox")
 // begin makes the origin's row if there is none and returns the progress written in it.
 func (s store) begin(ctx context.Context) (progress, error) {
 	if err := s.db.InTx(ctx, func(tx *sqldb.Tx) error {
-		if _, err := tx.Exec(ctx, insertOrigin, s.origin); err != nil {
+		if err := tx.Queue(ctx, insertOrigin, s.origin); err != nil {
 			return err
 		}
 		var origins int64
@@ -210,8 +210,7 @@ UPDATE outbox_origin SET epoch = $2, published = $3, published_at = $4 WHERE ori
 
 func (s store) save(ctx context.Context, p progress) error {
 	err := s.db.InTx(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, saveProgress, s.origin, p.epoch, int64(p.seq), sqldb.Micros(p.at)) //nolint:gosec // G115: a number from this database
-		return err
+		return tx.Queue(ctx, saveProgress, s.origin, p.epoch, int64(p.seq), sqldb.Micros(p.at)) //nolint:gosec // G115: a number from this database
 	})
 	if err != nil {
 		return fmt.Errorf("save progress: %w", err)
@@ -301,8 +300,7 @@ WHERE  first_seq <= $1 AND last_seq <= $1 AND last_seq <= (SELECT published FROM
 // pulled them, others have not.
 func (s store) forget(ctx context.Context, seq uint64) error {
 	err := s.db.InTx(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, forgetSent, int64(seq), s.origin) //nolint:gosec // G115: a count of events
-		return err
+		return tx.Queue(ctx, forgetSent, int64(seq), s.origin) //nolint:gosec // G115: a count of events
 	})
 	if err != nil {
 		return fmt.Errorf("forget what is recorded: %w", err)
@@ -346,8 +344,7 @@ INSERT INTO outbox_parked (consumer, event_id, event, error, parked_at) VALUES (
 
 func (s store) park(ctx context.Context, p parked) error {
 	err := s.db.InTx(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, insertParked, p.consumer, p.id, p.event, p.cause, sqldb.Micros(p.at))
-		return err
+		return tx.Queue(ctx, insertParked, p.consumer, p.id, p.event, p.cause, sqldb.Micros(p.at))
 	})
 	if err != nil {
 		return fmt.Errorf("park event %s: %w", p.id, err)

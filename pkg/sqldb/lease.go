@@ -187,7 +187,6 @@ func (l *lease) release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.ttl)
 	defer cancel()
 	_ = l.db.InTx(ctx, func(tx *Tx) error {
-		_, err := tx.Exec(ctx, releaseLease, l.name, l.holder, l.epoch)
-		return err
+		return tx.Queue(ctx, releaseLease, l.name, l.holder, l.epoch)
 	})
 }

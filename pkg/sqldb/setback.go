@@ -53,7 +53,7 @@ func (db *DB) setBack(ctx context.Context, now, last time.Time, mend func(tx *Tx
 		if err := tx.QueryRow(ctx, seeLatest).Scan(&latest); err != nil && !errors.Is(err, ErrNoRows) {
 			return fmt.Errorf("see the latest time: %w", err)
 		}
-		if _, err := tx.Exec(ctx, putLatest, Micros(now)); err != nil {
+		if err := tx.Queue(ctx, putLatest, Micros(now)); err != nil {
 			return fmt.Errorf("note the latest time: %w", err)
 		}
 		from := Time(latest)

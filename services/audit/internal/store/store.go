@@ -76,8 +76,7 @@ func (s *Store) Head(ctx context.Context) (Head, error) {
 		return Head{}, err
 	}
 	err = s.db.InTx(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, insertHead, logName, empty[:])
-		return err
+		return tx.Queue(ctx, insertHead, logName, empty[:])
 	})
 	if err != nil {
 		return Head{}, fmt.Errorf("make the log's head: %w", err)
@@ -122,18 +121,18 @@ func (s *Store) Append(ctx context.Context, b Batch) error {
 		for _, l := range b.Leaves {
 			args = append(args, l.N, l.Origin, int64(l.Seq), sqldb.Micros(l.RecordedAt), l.Data) //nolint:gosec // counts from 1
 		}
-		if _, err := tx.Exec(ctx, insertLeaves+sqldb.Values(len(b.Leaves), 5), args...); err != nil {
+		if err := tx.Queue(ctx, insertLeaves+sqldb.Values(len(b.Leaves), 5), args...); err != nil {
 			return fmt.Errorf("append %d leaves: %w", len(b.Leaves), err)
 		}
 		data := make([]byte, 0, len(b.Hashes)*tlog.HashSize)
 		for _, hash := range b.Hashes {
 			data = append(data, hash[:]...)
 		}
-		if _, err := tx.Exec(ctx, insertHashes, b.First, data); err != nil {
+		if err := tx.Queue(ctx, insertHashes, b.First, data); err != nil {
 			return fmt.Errorf("append %d hashes: %w", len(b.Hashes), err)
 		}
 		for origin, seq := range b.Origins {
-			if _, err := tx.Exec(ctx, upsertOrigin, origin, int64(seq)); err != nil { //nolint:gosec // counts from 1
+			if err := tx.Queue(ctx, upsertOrigin, origin, int64(seq)); err != nil { //nolint:gosec // counts from 1
 				return fmt.Errorf("note how far %s is recorded: %w", origin, err)
 			}
 		}

@@ -17,7 +17,7 @@ func (t Tx) AddRosterPeople(ctx context.Context, source, roster string, external
 		}
 		insert := `INSERT INTO roster_people (source, roster, external_id) VALUES ` + sqldb.Values(len(chunk), 3) +
 			` ON CONFLICT (source, roster, external_id) DO NOTHING`
-		if _, err := t.Exec(ctx, insert, args...); err != nil {
+		if err := t.Queue(ctx, insert, args...); err != nil {
 			return fmt.Errorf("insert people of a roster: %w", err)
 		}
 	}
@@ -26,7 +26,7 @@ func (t Tx) AddRosterPeople(ctx context.Context, source, roster string, external
 
 // ForgetRosterPeople forgets who is on a roster, which is to be read again.
 func (t Tx) ForgetRosterPeople(ctx context.Context, source, roster string) error {
-	_, err := t.Exec(ctx, `DELETE FROM roster_people WHERE source = $1 AND roster = $2`, source, roster)
+	err := t.Queue(ctx, `DELETE FROM roster_people WHERE source = $1 AND roster = $2`, source, roster)
 	return wrapped(err, "forget people of a roster")
 }
 
@@ -66,7 +66,7 @@ ON CONFLICT (source, external_id) DO UPDATE SET roster = excluded.roster, made_a
 		return 0, fmt.Errorf("insert absences: %w", err)
 	}
 	const others = `DELETE FROM absences WHERE source = $1 AND roster <> $2`
-	if _, err := t.Exec(ctx, others, source, roster); err != nil {
+	if err := t.Queue(ctx, others, source, roster); err != nil {
 		return 0, fmt.Errorf("forget absences: %w", err)
 	}
 	return int(n), nil
@@ -124,7 +124,7 @@ func (t Tx) DropAbsences(ctx context.Context, source string, absences []Absence)
 			args = append(args, a.ExternalID)
 		}
 		drop := `DELETE FROM absences WHERE external_id IN ` + sqldb.Values(1, len(chunk)) + fmt.Sprintf(` AND source = $%d`, len(chunk)+1)
-		if _, err := t.Exec(ctx, drop, append(args, source)...); err != nil {
+		if err := t.Queue(ctx, drop, append(args, source)...); err != nil {
 			return fmt.Errorf("drop absences: %w", err)
 		}
 	}

@@ -48,7 +48,7 @@ func (t Tx) TakeCutTurn(ctx context.Context) error {
 // AddCut stores a cut.
 func (t Tx) AddCut(ctx context.Context, c Cut) error {
 	insert := `INSERT INTO cuts (` + cutColumns + `) VALUES ` + sqldb.Values(1, 10)
-	_, err := t.Exec(ctx, insert, c.Person, c.Version, sqldb.Micros(c.At), c.Actor, c.Second, c.Reason,
+	err := t.Queue(ctx, insert, c.Person, c.Version, sqldb.Micros(c.At), c.Actor, c.Second, c.Reason,
 		c.LiftedVersion, sqldb.Micros(c.LiftedAt), c.LiftedBy, c.LiftedReason)
 	if err != nil {
 		return fmt.Errorf("insert cut: %w", err)
@@ -60,7 +60,7 @@ func (t Tx) AddCut(ctx context.Context, c Cut) error {
 func (t Tx) LiftCut(ctx context.Context, c Cut) error {
 	const update = `
 UPDATE cuts SET lifted_version = $3, lifted_at = $4, lifted_by = $5, lifted_reason = $6 WHERE person = $1 AND version = $2`
-	_, err := t.Exec(ctx, update, c.Person, c.Version, c.LiftedVersion, sqldb.Micros(c.LiftedAt), c.LiftedBy, c.LiftedReason)
+	err := t.Queue(ctx, update, c.Person, c.Version, c.LiftedVersion, sqldb.Micros(c.LiftedAt), c.LiftedBy, c.LiftedReason)
 	if err != nil {
 		return fmt.Errorf("lift cut: %w", err)
 	}
@@ -137,7 +137,7 @@ func (r reader) CutRequest(ctx context.Context, person string, since time.Time) 
 // AddCutRequest keeps an order until a second operator gives it too.
 func (t Tx) AddCutRequest(ctx context.Context, c CutRequest) error {
 	const insert = `INSERT INTO cut_requests (person, at, actor, reason) VALUES ($1, $2, $3, $4)`
-	if _, err := t.Exec(ctx, insert, c.Person, sqldb.Micros(c.At), c.Actor, c.Reason); err != nil {
+	if err := t.Queue(ctx, insert, c.Person, sqldb.Micros(c.At), c.Actor, c.Reason); err != nil {
 		return fmt.Errorf("insert request to cut: %w", err)
 	}
 	return nil
@@ -146,7 +146,7 @@ func (t Tx) AddCutRequest(ctx context.Context, c CutRequest) error {
 // DropCutRequests forgets the order about a person, and all that are as old as before.
 func (t Tx) DropCutRequests(ctx context.Context, person string, before time.Time) error {
 	const drop = `DELETE FROM cut_requests WHERE person = $1 OR at <= $2`
-	if _, err := t.Exec(ctx, drop, person, sqldb.Micros(before)); err != nil {
+	if err := t.Queue(ctx, drop, person, sqldb.Micros(before)); err != nil {
 		return fmt.Errorf("drop requests to cut: %w", err)
 	}
 	return nil

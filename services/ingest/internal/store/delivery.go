@@ -87,7 +87,7 @@ func (r reader) Delivery(ctx context.Context, id string) (d Delivery, found bool
 
 // LockDelivery takes the delivery's row until the transaction ends, so that of two replays one waits for the other.
 func (t Tx) LockDelivery(ctx context.Context, id string) (d Delivery, found bool, err error) {
-	if _, err := t.Exec(ctx, `UPDATE deliveries SET items = items WHERE id = $1`, id); err != nil {
+	if err := t.Queue(ctx, `UPDATE deliveries SET items = items WHERE id = $1`, id); err != nil {
 		return Delivery{}, false, fmt.Errorf("lock delivery: %w", err)
 	}
 	return t.Delivery(ctx, id)
@@ -96,10 +96,10 @@ func (t Tx) LockDelivery(ctx context.Context, id string) (d Delivery, found bool
 // Settle says what is still held of a delivery after a replay.
 func (t Tx) Settle(ctx context.Context, id, held string, items int, still []HeldItem) error {
 	const update = `UPDATE deliveries SET held = $2, items = $3, items_held = $4 WHERE id = $1`
-	if _, err := t.Exec(ctx, update, id, held, items, len(still)); err != nil {
+	if err := t.Queue(ctx, update, id, held, items, len(still)); err != nil {
 		return fmt.Errorf("settle delivery: %w", err)
 	}
-	if _, err := t.Exec(ctx, `DELETE FROM items WHERE delivery = $1`, id); err != nil {
+	if err := t.Queue(ctx, `DELETE FROM items WHERE delivery = $1`, id); err != nil {
 		return fmt.Errorf("forget held items: %w", err)
 	}
 	return t.AddHeldItems(ctx, id, still)
@@ -115,7 +115,7 @@ func (t Tx) AddHeldItems(ctx context.Context, delivery string, items []HeldItem)
 		args = append(args, delivery, item.N, item.ExternalID, item.Held)
 	}
 	insert := `INSERT INTO items (delivery, n, external_id, held) VALUES ` + sqldb.Values(len(items), 4)
-	if _, err := t.Exec(ctx, insert, args...); err != nil {
+	if err := t.Queue(ctx, insert, args...); err != nil {
 		return fmt.Errorf("insert held items: %w", err)
 	}
 	return nil
@@ -195,7 +195,7 @@ ORDER BY received_at LIMIT $3`
 	}
 	// The ids are listed first: a sub-select with LIMIT in the UPDATE is planned badly on a large table.
 	update := `UPDATE deliveries SET body = NULL, headers = NULL WHERE id IN ` + sqldb.Values(1, len(ids))
-	if _, err := t.Exec(ctx, update, anyOf(ids)...); err != nil {
+	if err := t.Queue(ctx, update, anyOf(ids)...); err != nil {
 		return 0, fmt.Errorf("drop raw bodies: %w", err)
 	}
 	return len(ids), nil

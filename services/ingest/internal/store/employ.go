@@ -48,7 +48,7 @@ func (t Tx) ClaimKeys(ctx context.Context, source string, people map[string]stri
 // Rehome has an employment be another person's. What was said about it is not touched.
 func (t Tx) Rehome(ctx context.Context, e timeline.Employment, person string) error {
 	const update = `UPDATE employments SET person = $3 WHERE source = $1 AND external_id = $2`
-	if _, err := t.Exec(ctx, update, e.Source, e.ExternalID, person); err != nil {
+	if err := t.Queue(ctx, update, e.Source, e.ExternalID, person); err != nil {
 		return fmt.Errorf("move employment: %w", err)
 	}
 	return nil
@@ -61,7 +61,7 @@ func (t Tx) Transfer(ctx context.Context, employments []timeline.Employment, fro
 			return err
 		}
 		const update = `UPDATE facts SET person = $4 WHERE person = $3 AND employment_source = $1 AND external_id = $2`
-		if _, err := t.Exec(ctx, update, e.Source, e.ExternalID, from, to); err != nil {
+		if err := t.Queue(ctx, update, e.Source, e.ExternalID, from, to); err != nil {
 			return fmt.Errorf("move facts: %w", err)
 		}
 	}
@@ -74,7 +74,7 @@ func (t Tx) Merge(ctx context.Context, into, from string) error {
 		`UPDATE people SET merged_into = $1 WHERE id = $2 OR merged_into = $2`,
 		`UPDATE person_keys SET person = $1 WHERE person = $2`,
 	} {
-		if _, err := t.Exec(ctx, update, into, from); err != nil {
+		if err := t.Queue(ctx, update, into, from); err != nil {
 			return fmt.Errorf("merge people: %w", err)
 		}
 	}
@@ -94,7 +94,7 @@ func (r reader) Names(ctx context.Context, person string) ([]string, error) {
 // MoveKey has a person key name somebody else.
 func (t Tx) MoveKey(ctx context.Context, source, key, from, to string) error {
 	const update = `UPDATE person_keys SET person = $4 WHERE source = $1 AND key = $2 AND person = $3`
-	if _, err := t.Exec(ctx, update, source, key, from, to); err != nil {
+	if err := t.Queue(ctx, update, source, key, from, to); err != nil {
 		return fmt.Errorf("move person key: %w", err)
 	}
 	return nil
@@ -103,7 +103,7 @@ func (t Tx) MoveKey(ctx context.Context, source, key, from, to string) error {
 // AddApart keeps that two people are two by an operator's word.
 func (t Tx) AddApart(ctx context.Context, a, b string, at time.Time, actor string) error {
 	const insert = `INSERT INTO apart (person, other, at, actor) VALUES ($1, $2, $3, $4) ON CONFLICT (person, other) DO NOTHING`
-	if _, err := t.Exec(ctx, insert, min(a, b), max(a, b), sqldb.Micros(at), actor); err != nil {
+	if err := t.Queue(ctx, insert, min(a, b), max(a, b), sqldb.Micros(at), actor); err != nil {
 		return fmt.Errorf("keep people apart: %w", err)
 	}
 	return nil

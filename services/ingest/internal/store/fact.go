@@ -35,7 +35,7 @@ func (t Tx) AddFacts(ctx context.Context, facts []Fact) error {
 		}
 		insert := `INSERT INTO facts (person, delivery, item, source, key, employment_source, external_id, effective_at,
 source_time, start_at, end_at, known_at, actor, record) VALUES ` + sqldb.Values(len(chunk), columns)
-		if _, err := t.Exec(ctx, insert, args...); err != nil {
+		if err := t.Queue(ctx, insert, args...); err != nil {
 			return fmt.Errorf("insert facts: %w", err)
 		}
 	}
@@ -97,7 +97,7 @@ func (t Tx) AddHappenings(ctx context.Context, happenings []Happening) error {
 			args = append(args, h.Person, h.EventID, sqldb.Micros(h.At), h.Nonce, h.Facts)
 		}
 		insert := `INSERT INTO happenings (person, event_id, at, nonce, facts) VALUES ` + sqldb.Values(len(chunk), columns)
-		if _, err := t.Exec(ctx, insert, args...); err != nil {
+		if err := t.Queue(ctx, insert, args...); err != nil {
 			return fmt.Errorf("insert happenings: %w", err)
 		}
 	}

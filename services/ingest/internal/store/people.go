@@ -154,7 +154,7 @@ func (t Tx) SavePeople(ctx context.Context, people []Person) error {
 ON CONFLICT (id) DO UPDATE SET version = excluded.version, user_name = excluded.user_name, status = excluded.status,
     email = excluded.email, department = excluded.department, decided_at = excluded.decided_at,
     next_due = excluded.next_due, state = excluded.state`
-		if _, err := t.Exec(ctx, insert, args...); err != nil {
+		if err := t.Queue(ctx, insert, args...); err != nil {
 			return fmt.Errorf("save people: %w", err)
 		}
 	}

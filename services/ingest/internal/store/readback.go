@@ -40,7 +40,7 @@ func (t Tx) AddNotice(ctx context.Context, delivery, source string, employees []
 		}
 		insert := `INSERT INTO readback_items (delivery, n, source, external_id, wanted) VALUES ` +
 			sqldb.Values(len(chunk), 5) + ` ON CONFLICT (delivery, n) DO UPDATE SET wanted = EXCLUDED.wanted`
-		if _, err := t.Exec(ctx, insert, args...); err != nil {
+		if err := t.Queue(ctx, insert, args...); err != nil {
 			return fmt.Errorf("insert employees of a notice: %w", err)
 		}
 	}
@@ -55,7 +55,7 @@ UPDATE readbacks
 SET wanted = wanted + 1, due_at = CASE WHEN due_at > 0 AND claimed_until = 0 THEN due_at ELSE $2 END
 WHERE EXISTS (SELECT 1 FROM readback_items i
               WHERE i.delivery = $1 AND i.source = readbacks.source AND i.external_id = readbacks.external_id)`
-	if _, err := t.Exec(ctx, update, delivery, sqldb.Micros(due)); err != nil {
+	if err := t.Queue(ctx, update, delivery, sqldb.Micros(due)); err != nil {
 		return fmt.Errorf("repeat notice: %w", err)
 	}
 	return nil
@@ -173,7 +173,7 @@ WHERE source = $1 AND external_id = $2 AND claim = $3`
 
 // ReleaseReadbacks gives up a claim: whom it took and nobody finished can be taken again.
 func (t Tx) ReleaseReadbacks(ctx context.Context, claim string) error {
-	_, err := t.Exec(ctx, `UPDATE readbacks SET claim = '', claimed_until = 0 WHERE claim = $1`, claim)
+	err := t.Queue(ctx, `UPDATE readbacks SET claim = '', claimed_until = 0 WHERE claim = $1`, claim)
 	return wrapped(err, "release employees")
 }
 
@@ -183,7 +183,7 @@ func (t Tx) countHeld(ctx context.Context, delivery string, by int) error {
 		return nil
 	}
 	const update = `UPDATE deliveries SET items_held = items_held + $2 WHERE id = $1 AND items_held + $2 BETWEEN 0 AND items`
-	_, err := t.Exec(ctx, update, delivery, by)
+	err := t.Queue(ctx, update, delivery, by)
 	return wrapped(err, "count held items")
 }
 

@@ -68,7 +68,7 @@ INSERT INTO rosters (source, id, version, parts, total, parts_in, records, made_
                      held, accepted_by, understood, parts_taken, changed, absent, taken_at)
 VALUES ($1, $2, 0, $3, $4, 0, 0, $5, $6, $7, 'receiving', 0, '', '', 0, 0, 0, 0, 0)
 ON CONFLICT (source, id) DO NOTHING`
-	if _, err := t.Exec(ctx, insert, r.Source, r.ID, r.Parts, r.Total, sqldb.Micros(r.MadeAt), sqldb.Micros(r.ReceivedAt), r.Delivery); err != nil {
+	if err := t.Queue(ctx, insert, r.Source, r.ID, r.Parts, r.Total, sqldb.Micros(r.MadeAt), sqldb.Micros(r.ReceivedAt), r.Delivery); err != nil {
 		return Roster{}, fmt.Errorf("insert roster: %w", err)
 	}
 	open, _, err := t.LockRoster(ctx, r.Source, r.ID)
@@ -90,7 +90,7 @@ UPDATE rosters
 SET parts_in = $3, records = $4, made_at = $5, received_at = $6, delivery = $7, state = $8, judged_at = $9, held = $10,
     accepted_by = $11, understood = $12, parts_taken = $13, changed = $14, absent = $15, taken_at = $16
 WHERE source = $1 AND id = $2`
-	_, err := t.Exec(ctx, update, r.Source, r.ID, r.PartsIn, r.Records, sqldb.Micros(r.MadeAt), sqldb.Micros(r.ReceivedAt), r.Delivery,
+	err := t.Queue(ctx, update, r.Source, r.ID, r.PartsIn, r.Records, sqldb.Micros(r.MadeAt), sqldb.Micros(r.ReceivedAt), r.Delivery,
 		string(r.State), sqldb.Micros(r.JudgedAt), r.Held, r.AcceptedBy, r.Understood, r.PartsTaken, r.Changed, r.Absent, sqldb.Micros(r.TakenAt))
 	return wrapped(err, "save roster")
 }
@@ -98,7 +98,7 @@ WHERE source = $1 AND id = $2`
 // AddRosterPart stores that a delivery is a part of a roster.
 func (t Tx) AddRosterPart(ctx context.Context, p RosterPart) error {
 	const insert = `INSERT INTO roster_parts (source, roster, part, delivery, records) VALUES ($1, $2, $3, $4, $5)`
-	_, err := t.Exec(ctx, insert, p.Source, p.Roster, p.Part, p.Delivery, p.Records)
+	err := t.Queue(ctx, insert, p.Source, p.Roster, p.Part, p.Delivery, p.Records)
 	return wrapped(err, "insert part of a roster")
 }
 
@@ -173,7 +173,7 @@ WHERE place <= $1`, []any{limit}
 // HoldDelivery says that the whole of a delivery is kept for review.
 func (t Tx) HoldDelivery(ctx context.Context, id, held string, itemsHeld int) error {
 	const update = `UPDATE deliveries SET held = $2, items_held = $3 WHERE id = $1`
-	_, err := t.Exec(ctx, update, id, held, itemsHeld)
+	err := t.Queue(ctx, update, id, held, itemsHeld)
 	return wrapped(err, "hold delivery")
 }
 
@@ -182,7 +182,7 @@ func (t Tx) HoldParts(ctx context.Context, source, roster, held string) error {
 	const update = `
 UPDATE deliveries SET held = $3
 WHERE id IN (SELECT delivery FROM roster_parts WHERE source = $1 AND roster = $2) AND held <> $3`
-	_, err := t.Exec(ctx, update, source, roster, held)
+	err := t.Queue(ctx, update, source, roster, held)
 	return wrapped(err, "hold parts of a roster")
 }
 
@@ -191,7 +191,7 @@ func (t Tx) Supersede(ctx context.Context, r Roster) error {
 	const rosters = `
 UPDATE rosters SET state = 'superseded', version = version + 1
 WHERE source = $1 AND id <> $2 AND made_at <= $3 AND state IN ('receiving', 'whole', 'held')`
-	if _, err := t.Exec(ctx, rosters, r.Source, r.ID, sqldb.Micros(r.MadeAt)); err != nil {
+	if err := t.Queue(ctx, rosters, r.Source, r.ID, sqldb.Micros(r.MadeAt)); err != nil {
 		return fmt.Errorf("supersede rosters: %w", err)
 	}
 	const deliveries = `
@@ -199,14 +199,14 @@ UPDATE deliveries SET held = ''
 WHERE held <> '' AND id IN (
     SELECT p.delivery FROM roster_parts p JOIN rosters r ON r.source = p.source AND r.id = p.roster
     WHERE r.source = $1 AND r.state = 'superseded')`
-	if _, err := t.Exec(ctx, deliveries, r.Source); err != nil {
+	if err := t.Queue(ctx, deliveries, r.Source); err != nil {
 		return fmt.Errorf("release superseded rosters: %w", err)
 	}
 	const people = `
 DELETE FROM roster_people
 WHERE source = $1 AND roster IN (
     SELECT id FROM rosters WHERE source = $1 AND id <> $2 AND state IN ('taken', 'superseded'))`
-	if _, err := t.Exec(ctx, people, r.Source, r.ID); err != nil {
+	if err := t.Queue(ctx, people, r.Source, r.ID); err != nil {
 		return fmt.Errorf("forget people of earlier rosters: %w", err)
 	}
 	return nil

@@ -52,7 +52,7 @@ ON CONFLICT (person, application) DO UPDATE
 SET generation = excluded.generation, state = excluded.state, lane = excluded.lane,
     release_id = excluded.release_id, event_id = excluded.event_id, correlation_id = excluded.correlation_id,
     decided_at = excluded.decided_at, since = excluded.since, access = excluded.access`
-		if _, err := t.Exec(ctx, put, args...); err != nil {
+		if err := t.Queue(ctx, put, args...); err != nil {
 			return fmt.Errorf("write desired access: %w", err)
 		}
 	}

@@ -47,7 +47,7 @@ func (t Tx) AddHistory(ctx context.Context, decisions []Decision) error {
 		insert := `
 INSERT INTO history (person, n, person_version, model_seq, trigger_id, decided_at, nonce, changes)
 VALUES ` + sqldb.Values(len(chunk), columns)
-		if _, err := t.Exec(ctx, insert, args...); err != nil {
+		if err := t.Queue(ctx, insert, args...); err != nil {
 			return fmt.Errorf("write history: %w", err)
 		}
 	}

@@ -144,7 +144,7 @@ VALUES ` + sqldb.Values(len(chunk), columns) + `
 ON CONFLICT (person, application) DO UPDATE
 SET hold = excluded.hold, status = excluded.status, digest = excluded.digest, effects = excluded.effects,
     release_id = excluded.release_id, opened_at = excluded.opened_at`
-		if _, err := t.Exec(ctx, put, args...); err != nil {
+		if err := t.Queue(ctx, put, args...); err != nil {
 			return fmt.Errorf("write holds: %w", err)
 		}
 	}
@@ -155,7 +155,7 @@ SET hold = excluded.hold, status = excluded.status, digest = excluded.digest, ef
 func (t Tx) DropHeld(ctx context.Context, application string, people []string) error {
 	for chunk := range chunks(people, 1) {
 		drop := `DELETE FROM holds WHERE person IN ` + sqldb.Values(1, len(chunk)) + fmt.Sprintf(` AND application = $%d`, len(chunk)+1)
-		if _, err := t.Exec(ctx, drop, append(anyOf(chunk), application)...); err != nil {
+		if err := t.Queue(ctx, drop, append(anyOf(chunk), application)...); err != nil {
 			return fmt.Errorf("delete holds: %w", err)
 		}
 	}
@@ -165,7 +165,7 @@ func (t Tx) DropHeld(ctx context.Context, application string, people []string) e
 // Conclude makes what is open of a hold released or rejected. The brake must be locked.
 func (t Tx) Conclude(ctx context.Context, hold string, status Status, release string) error {
 	const conclude = `UPDATE holds SET status = $1, release_id = $2 WHERE hold = $3 AND status = $4`
-	if _, err := t.Exec(ctx, conclude, int64(status), release, hold, int64(Open)); err != nil {
+	if err := t.Queue(ctx, conclude, int64(status), release, hold, int64(Open)); err != nil {
 		return fmt.Errorf("conclude a hold: %w", err)
 	}
 	return nil
@@ -221,7 +221,7 @@ func (t Tx) PutRequest(ctx context.Context, r Request) error {
 INSERT INTO hold_requests (hold, verdict, hash, actor, requested_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (hold) DO UPDATE
 SET verdict = excluded.verdict, hash = excluded.hash, actor = excluded.actor, requested_at = excluded.requested_at`
-	if _, err := t.Exec(ctx, put, r.Hold, int64(r.Verdict), r.Hash, r.Actor, sqldb.Micros(r.At)); err != nil {
+	if err := t.Queue(ctx, put, r.Hold, int64(r.Verdict), r.Hash, r.Actor, sqldb.Micros(r.At)); err != nil {
 		return fmt.Errorf("write a request: %w", err)
 	}
 	return nil
@@ -229,7 +229,7 @@ SET verdict = excluded.verdict, hash = excluded.hash, actor = excluded.actor, re
 
 // DropRequest ends what was asked for about a hold. The brake must be locked.
 func (t Tx) DropRequest(ctx context.Context, hold string) error {
-	if _, err := t.Exec(ctx, `DELETE FROM hold_requests WHERE hold = $1`, hold); err != nil {
+	if err := t.Queue(ctx, `DELETE FROM hold_requests WHERE hold = $1`, hold); err != nil {
 		return fmt.Errorf("delete a request: %w", err)
 	}
 	return nil

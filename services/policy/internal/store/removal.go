@@ -99,7 +99,7 @@ func (t Tx) PutRemoved(ctx context.Context, removed []Removed) error {
 INSERT INTO removals (person, removed_at, apps)
 VALUES ` + sqldb.Values(len(chunk), columns) + `
 ON CONFLICT (person) DO UPDATE SET removed_at = excluded.removed_at, apps = excluded.apps`
-		if _, err := t.Exec(ctx, put, args...); err != nil {
+		if err := t.Queue(ctx, put, args...); err != nil {
 			return fmt.Errorf("write removals: %w", err)
 		}
 	}
@@ -139,7 +139,7 @@ func (t Tx) PutElevated(ctx context.Context, people []string, at time.Time) erro
 		}
 		put := `INSERT INTO elevations (person, elevated_at) VALUES ` + sqldb.Values(len(chunk), columns) + `
 ON CONFLICT (person) DO UPDATE SET elevated_at = excluded.elevated_at`
-		if _, err := t.Exec(ctx, put, args...); err != nil {
+		if err := t.Queue(ctx, put, args...); err != nil {
 			return fmt.Errorf("write who is given something privileged: %w", err)
 		}
 	}
@@ -149,7 +149,7 @@ ON CONFLICT (person) DO UPDATE SET elevated_at = excluded.elevated_at`
 // Forget deletes what no window looks back on any more.
 func (t Tx) Forget(ctx context.Context, before time.Time) error {
 	for _, statement := range []string{`DELETE FROM removals WHERE removed_at <= $1`, `DELETE FROM elevations WHERE elevated_at <= $1`} {
-		if _, err := t.Exec(ctx, statement, sqldb.Micros(before)); err != nil {
+		if err := t.Queue(ctx, statement, sqldb.Micros(before)); err != nil {
 			return fmt.Errorf("forget what the brake counted: %w", err)
 		}
 	}
