@@ -12,6 +12,11 @@
 // sqltest.CheckPortable finds text that breaks these rules. A transaction that decides something begins with
 // UPDATE … SET version = version + 1 … RETURNING on the row it decides about: that is the lock, on both engines.
 //
+// # Round trips
+//
+// On PostgreSQL a transaction goes to the server when it needs an answer, and not before: BEGIN with its first statement,
+// what is queued (Tx.Queue) with the next one or with COMMIT. A transaction that only queues is one round trip.
+//
 // # Migrations
 //
 // A set of migrations is a folder of files NNNN_verb_noun.sql, run in order, forward only, each wholly or

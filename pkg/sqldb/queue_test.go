@@ -309,11 +309,12 @@ func TestACallerWhoGoesWhileACommitWaitsHearsThat(t *testing.T) {
 	cfg.MaxConns = 3
 	db := sqltest.Open(t, cfg, all()...)
 	put(t, db, "a", 1)
-	ctx, cancel := context.WithCancel(t.Context())
+	stays := t.Context()
+	ctx, cancel := context.WithCancel(stays)
 	defer cancel()
 	gone := make(chan error, 1)
-	must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-		must(t, tx.QueryRow(t.Context(), `UPDATE counters SET n = n + 1 WHERE name = 'a' RETURNING n`).Scan(new(int64)))
+	must(t, db.InTx(stays, func(tx *sqldb.Tx) error {
+		must(t, tx.QueryRow(stays, `UPDATE counters SET n = n + 1 WHERE name = 'a' RETURNING n`).Scan(new(int64)))
 		go func() {
 			gone <- db.InTx(ctx, func(tx *sqldb.Tx) error {
 				return tx.Queue(ctx, `UPDATE counters SET n = 100 WHERE name = 'a'`)
@@ -322,7 +323,7 @@ func TestACallerWhoGoesWhileACommitWaitsHearsThat(t *testing.T) {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for waiting := int64(0); waiting == 0; <-tick.C {
-			must(t, db.QueryRow(t.Context(), `SELECT COUNT(*) FROM pg_locks WHERE NOT granted
+			must(t, db.QueryRow(stays, `SELECT COUNT(*) FROM pg_locks WHERE NOT granted
 AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`).Scan(&waiting))
 		}
 		cancel()
