@@ -7,17 +7,26 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
-// Batch has things done together that are asked for while others are being done. Nobody waits for company: who comes first
-// is served at once and alone. Safe for concurrent use.
+// Config says what is done together. The zero value of each field but Most means that nobody waits for company: who comes first
+// is served at once and alone, and those who come meanwhile after that.
+type Config struct {
+	Most     int           // items at a time
+	Wait     time.Duration // for company, at most
+	Expected func() int    // how many may come soon, those who wait already among them: when they are there nobody waits for more
+}
+
+// Batch has things done together that are asked for at the same time, one batch after the other. Safe for concurrent use.
 type Batch[T any] struct {
-	do   func(ctx context.Context, items []T) error
-	most int
+	do  func(ctx context.Context, items []T) error
+	cfg Config
 
 	mu      sync.Mutex
 	busy    bool
-	waiting []*call[T] // while busy
+	waiting []*call[T]    // while busy
+	came    chan struct{} // holds one token when somebody came
 }
 
 // call is one Do.
@@ -27,10 +36,10 @@ type call[T any] struct {
 	err  error
 }
 
-// New returns a batch that is done by do, with at most most items at a time, one time after the other. When do fails for
-// several items it is called again for each alone, so that only those suffer that cannot be done.
-func New[T any](most int, do func(ctx context.Context, items []T) error) *Batch[T] {
-	return &Batch[T]{do: do, most: most}
+// New returns a batch that is done by do. When do fails for several items it is called again for each alone, so that only those
+// suffer that cannot be done.
+func New[T any](cfg Config, do func(ctx context.Context, items []T) error) *Batch[T] {
+	return &Batch[T]{cfg: cfg, do: do, came: make(chan struct{}, 1)}
 }
 
 // Do has item done, perhaps with those of others, and returns what became of it. It does not end with ctx, whose values only
@@ -42,18 +51,45 @@ func (b *Batch[T]) Do(ctx context.Context, item T) error {
 	first := !b.busy
 	b.busy = true
 	b.mu.Unlock()
+	select {
+	case b.came <- struct{}{}:
+	default:
+	}
 	if first || <-c.turn {
+		b.gather()
 		b.serve(context.WithoutCancel(ctx))
 	}
 	return c.err
 }
 
+// gather waits for company.
+func (b *Batch[T]) gather() {
+	if b.cfg.Wait <= 0 {
+		return
+	}
+	over := time.NewTimer(b.cfg.Wait)
+	defer over.Stop()
+	for {
+		b.mu.Lock()
+		n := len(b.waiting)
+		b.mu.Unlock()
+		if n >= b.cfg.Most || n >= b.cfg.Expected() {
+			return
+		}
+		select {
+		case <-b.came:
+		case <-over.C:
+			return
+		}
+	}
+}
+
 var errPanic = errors.New("what it was done with panicked")
 
-// serve does what waits, up to most, the caller's own first, and hands over to the next one that waits.
+// serve does what waits, up to the most at a time, the caller's own first, and hands over to the next one that waits.
 func (b *Batch[T]) serve(ctx context.Context) {
 	b.mu.Lock()
-	n := min(b.most, len(b.waiting))
+	n := min(b.cfg.Most, len(b.waiting))
 	calls := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
 	b.mu.Unlock()

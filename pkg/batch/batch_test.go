@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/batch"
 )
@@ -43,7 +44,7 @@ var errBad = errors.New("bad")
 // together asks for the first item, and for the rest while that is being done, and returns what each was told.
 func together(t *testing.T, g *gate, most int, first int, rest ...int) map[int]error {
 	t.Helper()
-	b := batch.New(most, g.do)
+	b := batch.New(batch.Config{Most: most}, g.do)
 	told := map[int]error{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -99,7 +100,7 @@ func TestOneAloneIsNotDoneTwice(t *testing.T) {
 	t.Parallel()
 	g := newGate()
 	close(g.held)
-	if err := batch.New(10, g.do).Do(t.Context(), bad); !errors.Is(err, errBad) {
+	if err := batch.New(batch.Config{Most: 10}, g.do).Do(t.Context(), bad); !errors.Is(err, errBad) {
 		t.Errorf("told %v", err)
 	}
 	if len(g.calls) != 1 {
@@ -110,7 +111,7 @@ func TestOneAloneIsNotDoneTwice(t *testing.T) {
 func TestAPanicReachesWhoDidItAndFreesTheRest(t *testing.T) {
 	t.Parallel()
 	in, held := make(chan struct{}), make(chan struct{})
-	b := batch.New(10, func(_ context.Context, items []int) error {
+	b := batch.New(batch.Config{Most: 10}, func(_ context.Context, items []int) error {
 		if items[0] == 1 {
 			close(in)
 			<-held
@@ -141,8 +142,52 @@ func TestItDoesNotEndWithWhoServes(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := batch.New(1, func(ctx context.Context, _ []int) error { return ctx.Err() }).Do(ctx, 1)
+	err := batch.New(batch.Config{Most: 1}, func(ctx context.Context, _ []int) error { return ctx.Err() }).Do(ctx, 1)
 	if err != nil {
 		t.Errorf("told %v", err)
+	}
+}
+
+func TestWhoIsExpectedIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	close(g.held)
+	b := batch.New(batch.Config{Most: 10, Wait: time.Hour, Expected: func() int { return 3 }}, g.do)
+	var all sync.WaitGroup
+	for item := range 3 {
+		all.Go(func() {
+			if err := b.Do(t.Context(), item); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if len(g.calls) != 1 || len(g.calls[0]) != 3 {
+		t.Errorf("done as %v, want all three at once", g.calls)
+	}
+}
+
+func TestNobodyWaitsWhereNobodyElseIsExpected(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	close(g.held)
+	b := batch.New(batch.Config{Most: 10, Wait: time.Hour, Expected: func() int { return 1 }}, g.do)
+	for item := range 2 {
+		if err := b.Do(t.Context(), item); err != nil {
+			t.Error(err)
+		}
+	}
+	if want := [][]int{{0}, {1}}; !slices.EqualFunc(want, g.calls, slices.Equal) {
+		t.Errorf("done as %v, want %v", g.calls, want)
+	}
+}
+
+func TestWhoDoesNotComeIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	close(g.held)
+	b := batch.New(batch.Config{Most: 10, Wait: time.Millisecond, Expected: func() int { return 2 }}, g.do)
+	if err := b.Do(t.Context(), 1); err != nil || len(g.calls) != 1 {
+		t.Errorf("done as %v, %v", g.calls, err)
 	}
 }

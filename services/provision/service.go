@@ -30,7 +30,7 @@ import (
 )
 
 // gather is how long intents and outcomes gather before they leave: nobody waits for them but the record.
-const gather = 10 * time.Millisecond
+const gather = 50 * time.Millisecond
 
 // Deps is what the service works with.
 type Deps struct {

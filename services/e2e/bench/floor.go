@@ -30,7 +30,7 @@ import (
 
 // As long as Tenure lets events gather: the record of what workers did, and audit's appends.
 const (
-	workerGather = 10 * time.Millisecond
+	workerGather = 50 * time.Millisecond
 	auditGather  = 20 * time.Millisecond
 )
 

@@ -96,6 +96,13 @@ func (s *slots) giveBack(urgent bool) {
 	s.tell()
 }
 
+// busy returns how many are in use.
+func (s *slots) busy() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used
+}
+
 // count returns how many there are.
 func (s *slots) count() int {
 	s.mu.Lock()

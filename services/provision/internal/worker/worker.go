@@ -254,7 +254,11 @@ func (w *Worker) mark(ctx context.Context, marks map[string]store.Mark) error {
 	if err != nil {
 		return err
 	}
-	w.ring()
+	for _, l := range w.lines {
+		if !l.cut && slices.ContainsFunc(list, func(m store.Mark) bool { return m.Lane == l.lane }) {
+			wake(l.bell) // who is cut has nothing to wait for: their line looks by itself now and then
+		}
+	}
 	return nil
 }
 

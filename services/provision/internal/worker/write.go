@@ -15,8 +15,10 @@ import (
 	"github.com/tenurehq/tenure/services/provision/plan"
 )
 
-// mostAtOnce is how many targets share a transaction.
-const mostAtOnce = 32
+const (
+	mostAtOnce = 32                   // targets that share a transaction
+	company    = 2 * time.Millisecond // how long what is not urgent waits for others that are worked on
+)
 
 // writes are the transactions in which the tasks of one lane write together what they have to write at the same time: on
 // PostgreSQL a transaction of its own for each of them is most of what a target costs.
@@ -26,9 +28,13 @@ type writes struct {
 }
 
 func (w *Worker) writesOf(lane store.Lane) writes {
+	cfg := batch.Config{Most: mostAtOnce}
+	if lane != urgent {
+		cfg.Wait, cfg.Expected = company, w.slots.busy
+	}
 	return writes{
-		intents: batch.New(mostAtOnce, func(ctx context.Context, all []*intending) error { return w.writeIntents(ctx, lane, all) }),
-		endings: batch.New(mostAtOnce, func(ctx context.Context, all []*ending) error { return w.writeEndings(ctx, lane, all) }),
+		intents: batch.New(cfg, func(ctx context.Context, all []*intending) error { return w.writeIntents(ctx, lane, all) }),
+		endings: batch.New(cfg, func(ctx context.Context, all []*ending) error { return w.writeEndings(ctx, lane, all) }),
 	}
 }
 
