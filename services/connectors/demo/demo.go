@@ -267,7 +267,7 @@ func (a *Application) Grant(ctx context.Context, ref connector.Ref, id string) (
 		switch {
 		case !slices.Contains(a.cfg.Entitlements, id):
 			return nil, connector.NoEntitlement(id)
-		case u.grants[id]:
+		case u.has(id):
 			return nil, nil
 		}
 		return []entry{{Op: opGrant, Account: u.id, Entitlement: id}}, nil
@@ -277,7 +277,7 @@ func (a *Application) Grant(ctx context.Context, ref connector.Ref, id string) (
 // Revoke implements connector.Granter.
 func (a *Application) Revoke(ctx context.Context, ref connector.Ref, id string) (connector.Change, error) {
 	return a.mutate(ctx, ref, func(u *user) ([]entry, error) {
-		if !u.grants[id] {
+		if !u.has(id) {
 			return nil, nil
 		}
 		return []entry{{Op: opRevoke, Account: u.id, Entitlement: id}}, nil

@@ -8,31 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/connector"
 )
-
-// user is one account.
-type user struct {
-	id       string
-	login    string
-	marker   string
-	enabled  bool
-	attrs    map[string]string // login too
-	grants   map[string]bool
-	sessions map[string]string // id to hash of the token
-	keys     map[string]key
-	lastUsed time.Time // of the process's life only: reading must not write
-}
-
-type key struct {
-	hash    string
-	created time.Time
-	expires time.Time
-}
 
 // store holds everything in memory and every change in the journal. A change is in the journal before it is in memory, and
 // nobody sees it before it is in both.
@@ -41,23 +21,26 @@ type store struct {
 	journal *journal
 	made    string // the identity of this application
 	seq     uint64 // of the last entry
-	users   map[string]*user
-	byKey   map[index][]string // ids of users, in order, by what they are found by
-	tokens  map[string]token   // hash of a session's or key's token
-}
-
-type index struct {
-	by    connector.By
-	value string
+	users   map[number]packed
+	held    map[number]held
+	values  *index              // who is found by name, correlation key and marker
+	members map[string][]number // of entitlements, in order
+	tokens  map[string]token    // hash of a session's or key's token
 }
 
 type token struct {
-	user, id string
-	session  bool
+	user    number
+	id      string
+	session bool
 }
 
+// indexed is what values has of each account.
+var indexed = []connector.By{connector.ByName, connector.ByCorrelationKey, connector.ByMarker}
+
 func openStore(file string) (*store, error) {
-	s := &store{users: map[string]*user{}, byKey: map[index][]string{}, tokens: map[string]token{}}
+	s := &store{
+		users: map[number]packed{}, held: map[number]held{}, values: newIndex(), members: map[string][]number{}, tokens: map[string]token{},
+	}
 	journal, err := openJournal(file, s.apply)
 	if err != nil {
 		return nil, err
@@ -105,160 +88,180 @@ func (s *store) commit(entries []entry) error {
 // apply makes one entry true in memory. It is all that a start does, for each entry of the journal.
 func (s *store) apply(e entry) {
 	s.seq = e.Seq
-	u := s.users[e.Account]
+	n := numberOf(e.Account)
 	switch e.Op {
 	case opMade:
 		s.made = e.Account
-	case opCreate:
-		u = &user{
-			id: e.Account, marker: e.Marker, attrs: maps.Clone(e.Attributes),
-			grants: map[string]bool{},
+	case opDelete:
+		s.remove(n)
+	case opOpenSession, opEndSession, opIssueKey, opExpireKey, opRevokeKey:
+		s.hold(n, e)
+	default:
+		s.alter(n, e)
+	}
+}
+
+// alter makes or changes an account.
+func (s *store) alter(n number, e entry) {
+	u, _ := s.user(n)
+	switch e.Op {
+	case opCreate, opUpdate:
+		s.index(n, &u, s.values.drop)
+		u.id, u.marker = e.Account, cmp.Or(e.Marker, u.marker)
+		for name, text := range e.Attributes {
+			u.set(name, text)
 		}
-		u.login = u.attrs[attrLogin]
-		s.users[u.id] = u
-		s.index(u, true)
-	case opUpdate:
-		s.index(u, false)
-		for name, value := range e.Attributes {
-			if value == "" {
-				delete(u.attrs, name)
-			} else {
-				u.attrs[name] = value
-			}
-		}
-		u.login = u.attrs[attrLogin]
-		u.marker = cmp.Or(e.Marker, u.marker)
-		s.index(u, true)
+		s.index(n, &u, s.values.add)
 	case opEnable, opDisable:
 		u.enabled = e.Op == opEnable
-	case opDelete:
-		s.index(u, false)
-		for id := range u.grants {
-			s.point(index{connector.ByEntitlement, id}, u.id, false)
-		}
-		for _, hash := range u.sessions {
-			delete(s.tokens, hash)
-		}
-		for _, k := range u.keys {
-			delete(s.tokens, k.hash)
-		}
-		delete(s.users, u.id)
 	case opGrant:
-		u.grants[e.Entitlement] = true
-		s.point(index{connector.ByEntitlement, e.Entitlement}, u.id, true)
+		u.grants = insert(u.grants, e.Entitlement)
+		s.members[e.Entitlement] = insert(s.members[e.Entitlement], n)
 	case opRevoke:
-		delete(u.grants, e.Entitlement)
-		s.point(index{connector.ByEntitlement, e.Entitlement}, u.id, false)
+		u.grants = remove(u.grants, e.Entitlement)
+		s.members[e.Entitlement] = remove(s.members[e.Entitlement], n)
+	}
+	s.users[n] = u.pack()
+}
+
+func (s *store) remove(n number) {
+	u, _ := s.user(n)
+	s.index(n, &u, s.values.drop)
+	for _, id := range u.grants {
+		s.members[id] = remove(s.members[id], n)
+	}
+	for _, hash := range u.sessions {
+		delete(s.tokens, hash)
+	}
+	for _, k := range u.keys {
+		delete(s.tokens, k.hash)
+	}
+	delete(s.held, n)
+	delete(s.users, n)
+}
+
+// hold changes what an account holds.
+func (s *store) hold(n number, e entry) {
+	h := s.held[n]
+	if h.sessions == nil {
+		h.sessions, h.keys = map[string]string{}, map[string]key{}
+	}
+	switch e.Op {
 	case opOpenSession:
-		if u.sessions == nil { // most users never have any: a measurement has many users
-			u.sessions = map[string]string{}
-		}
-		u.sessions[e.Credential] = e.Hash
-		s.tokens[e.Hash] = token{user: u.id, id: e.Credential, session: true}
+		h.sessions[e.Credential] = e.Hash
+		s.tokens[e.Hash] = token{user: n, id: e.Credential, session: true}
 	case opEndSession:
-		delete(s.tokens, u.sessions[e.Credential])
-		delete(u.sessions, e.Credential)
+		delete(s.tokens, h.sessions[e.Credential])
+		delete(h.sessions, e.Credential)
 	case opIssueKey:
-		if u.keys == nil {
-			u.keys = map[string]key{}
-		}
-		u.keys[e.Credential] = key{hash: e.Hash, created: e.Time}
-		s.tokens[e.Hash] = token{user: u.id, id: e.Credential}
+		h.keys[e.Credential] = key{hash: e.Hash, created: e.Time}
+		s.tokens[e.Hash] = token{user: n, id: e.Credential}
 	case opExpireKey:
-		k := u.keys[e.Credential]
+		k := h.keys[e.Credential]
 		k.expires = *e.Expires
-		u.keys[e.Credential] = k // it was issued
+		h.keys[e.Credential] = k // it was issued
 	case opRevokeKey:
-		delete(s.tokens, u.keys[e.Credential].hash)
-		delete(u.keys, e.Credential)
+		delete(s.tokens, h.keys[e.Credential].hash)
+		delete(h.keys, e.Credential)
+	}
+	s.held[n] = h
+}
+
+// use notes that an account lets somebody in, and is called where mutate decides.
+func (s *store) use(id string) {
+	n := numberOf(id)
+	h := s.held[n]
+	h.lastUsed = time.Now().UTC()
+	s.held[n] = h
+}
+
+// index does, with everything that u is found by, what enters it or takes it out.
+func (s *store) index(n number, u *user, do func(value, number)) {
+	for _, by := range indexed {
+		if text := u.value(by); text != "" {
+			do(value{by, text}, n)
+		}
 	}
 }
 
-// index enters u under everything that it is found by, or takes it out.
-func (s *store) index(u *user, in bool) {
-	s.point(index{connector.ByName, u.login}, u.id, in)
-	s.point(index{connector.ByCorrelationKey, correlation(u)}, u.id, in)
-	if u.marker != "" {
-		s.point(index{connector.ByMarker, u.marker}, u.id, in)
+func insert[T cmp.Ordered](all []T, one T) []T {
+	i, found := slices.BinarySearch(all, one)
+	if found {
+		return all
 	}
+	return slices.Insert(all, i, one)
 }
 
-func (s *store) point(at index, id string, in bool) {
-	ids := s.byKey[at]
-	i, found := slices.BinarySearch(ids, id)
-	switch {
-	case in && !found:
-		s.byKey[at] = slices.Insert(ids, i, id)
-	case !in && found && len(ids) == 1:
-		delete(s.byKey, at)
-	case !in && found:
-		s.byKey[at] = slices.Delete(ids, i, i+1)
+func remove[T cmp.Ordered](all []T, one T) []T {
+	if i, found := slices.BinarySearch(all, one); found {
+		return slices.Delete(all, i, i+1)
 	}
+	return all
 }
 
-func correlation(u *user) string { return cmp.Or(u.attrs[attrEmail], u.login) }
+// user is the account of that number, as it is now: what is changed of it is not kept. The caller holds mu.
+func (s *store) user(n number) (user, bool) {
+	p, ok := s.users[n]
+	if !ok {
+		return user{}, false
+	}
+	u := p.unpack()
+	u.held = s.held[n]
+	return u, true
+}
 
-// find returns who matches, by id.
-func (s *store) find(by connector.By, value string) []connector.Account {
+// find returns who matches, in the order in which they were made.
+func (s *store) find(by connector.By, text string) []connector.Account {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if by == connector.ByID {
-		if u, ok := s.users[value]; ok {
-			return []connector.Account{account(u)}
-		}
-		return nil
+	var candidates []number
+	switch by {
+	case connector.ByID:
+		candidates = []number{numberOf(text)}
+	case connector.ByEntitlement:
+		candidates = s.members[text]
+	default:
+		candidates = s.values.candidates(value{by, text})
 	}
 	var out []connector.Account
-	for _, id := range s.byKey[index{by, value}] {
-		out = append(out, account(s.users[id]))
+	for _, n := range candidates {
+		u, ok := s.user(n)
+		if ok && (by == connector.ByID || by == connector.ByEntitlement || u.value(by) == text) {
+			out = append(out, u.account())
+		}
 	}
 	return out
+}
+
+// holder is the first account with the value. The caller holds mu.
+func (s *store) holder(by connector.By, text string) (id string, ok bool) {
+	for _, n := range s.values.candidates(value{by, text}) {
+		if u, _ := s.user(n); u.value(by) == text {
+			return u.id, true
+		}
+	}
+	return "", false
 }
 
 func (s *store) all() []connector.Account {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	out := make([]connector.Account, 0, len(s.users))
-	for _, u := range s.users {
-		out = append(out, account(u))
+	for _, n := range slices.Sorted(maps.Keys(s.users)) {
+		u, _ := s.user(n)
+		out = append(out, u.account())
 	}
-	slices.SortFunc(out, func(a, b connector.Account) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
-
-// account is u as Tenure sees it. The caller holds mu.
-func account(u *user) connector.Account {
-	a := connector.Account{
-		ID: connector.AccountID(u.id), Name: u.login, CorrelationKey: correlation(u), Status: connector.Disabled, Marker: u.marker,
-		Attributes: maps.Clone(u.attrs), GrantsComplete: true, CredentialsComplete: true,
-		LiveSessions: connector.Counted(len(u.sessions)), LastUsed: u.lastUsed,
-	}
-	if u.enabled {
-		a.Status = connector.Enabled
-	}
-	for _, id := range slices.Sorted(maps.Keys(u.grants)) {
-		a.Grants = append(a.Grants, connector.Grant{Entitlement: id})
-	}
-	for _, id := range slices.Sorted(maps.Keys(u.keys)) {
-		k := u.keys[id]
-		if k.live(time.Now()) {
-			a.Credentials = append(a.Credentials, connector.Credential{ID: id, Kind: connector.KindAPIKey, CreatedAt: k.created, ExpiresAt: k.expires})
-		}
-	}
-	return a
-}
-
-func (k key) live(now time.Time) bool { return k.expires.IsZero() || now.Before(k.expires) }
 
 // create makes an account, disabled, unless there is one.
 func (s *store) create(account connector.NewAccount) (connector.AccountID, connector.Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range s.byKey[index{connector.ByMarker, account.Marker}] {
+	if id, ok := s.holder(connector.ByMarker, account.Marker); ok {
 		return connector.AccountID(id), connector.Unchanged, nil
 	}
-	login := account.Attributes[attrLogin]
-	for _, id := range s.byKey[index{connector.ByName, login}] {
+	if id, ok := s.holder(connector.ByName, account.Attributes[attrLogin]); ok {
 		return "", 0, connector.AlreadyExists(connector.AccountID(id), "demo.409", "the login is taken")
 	}
 	attrs := map[string]string{}
@@ -270,7 +273,7 @@ func (s *store) create(account connector.NewAccount) (connector.AccountID, conne
 			attrs[name] = value
 		}
 	}
-	id := "u" + strconv.FormatUint(s.seq+1, 10)
+	id := number(s.seq + 1).id()
 	if err := s.commit([]entry{{Op: opCreate, Account: id, Marker: account.Marker, Attributes: attrs}}); err != nil {
 		return "", 0, err
 	}
@@ -290,12 +293,12 @@ func (s *store) update(u *user, marker string, set map[string]string, empty []st
 			return nil, noAttribute(name)
 		case name == attrLogin && value == "":
 			return nil, connector.Invalid([]string{attrLogin}, "demo.400", "login is required")
-		case u.attrs[name] != value:
+		case u.attr(name) != value:
 			e.Attributes[name] = value
 		}
 	}
 	if login, renames := e.Attributes[attrLogin]; renames {
-		for _, id := range s.byKey[index{connector.ByName, login}] {
+		if id, ok := s.holder(connector.ByName, login); ok {
 			return nil, connector.AlreadyExists(connector.AccountID(id), "demo.409", "the login is taken")
 		}
 	}
@@ -316,11 +319,11 @@ func noAttribute(name string) error {
 func (s *store) mutate(id string, decide func(*user) ([]entry, error)) (connector.Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u, ok := s.users[id]
+	u, ok := s.user(numberOf(id))
 	if !ok {
 		return 0, connector.NoAccount(connector.AccountID(id))
 	}
-	entries, err := decide(u)
+	entries, err := decide(&u)
 	switch {
 	case err != nil:
 		return 0, err

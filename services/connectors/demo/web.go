@@ -166,7 +166,7 @@ func (a *Application) enter(w http.ResponseWriter, r *http.Request, op string) (
 		if !u.enabled {
 			return nil, connector.Precondition("demo.403", "disabled")
 		}
-		u.lastUsed = time.Now().UTC()
+		a.store.use(u.id)
 		e := a.store.issue(u, op, secret)
 		id = e.Credential
 		return []entry{e}, nil
@@ -195,11 +195,11 @@ func (s *store) who(secret string) (login string, ok bool) {
 	if !ok {
 		return "", false
 	}
-	u := s.users[t.user]
+	u, _ := s.user(t.user)
 	if !t.session && !u.keys[t.id].live(time.Now()) {
 		return "", false
 	}
-	return u.login, true
+	return u.login(), true
 }
 
 func answer(w http.ResponseWriter, code int, body any) {
