@@ -25,8 +25,8 @@ func (s *server) Apply(ctx context.Context, req *connectorv1.ApplyRequest) (*con
 	if req.GetNotAfter().IsValid() {
 		a.notAfter = req.GetNotAfter().AsTime()
 	}
-	if limit := s.impl.Describe().Limits.MaxSteps; limit > 0 && len(req.GetSteps()) > limit {
-		a.refused = Invalid(nil, "tenure.max_steps", "%d steps in one call, at most %d are taken", len(req.GetSteps()), limit)
+	if s.maxSteps > 0 && len(req.GetSteps()) > s.maxSteps {
+		a.refused = Invalid(nil, "tenure.max_steps", "%d steps in one call, at most %d are taken", len(req.GetSteps()), s.maxSteps)
 	} else if a.notAfter.IsZero() {
 		a.refused = Invalid(nil, ReasonNotAfter, "not_after is missing or not a time")
 	}

@@ -18,9 +18,10 @@ import (
 // server speaks the contract for one connector. Watch is left unimplemented, as the contract allows.
 type server struct {
 	connectorv1.UnimplementedConnectorServer
-	impl Connector
-	key  *sealKey // nil: the connector takes no secrets
-	now  func() time.Time
+	impl     Connector
+	maxSteps int      // in one call; 0: any number
+	key      *sealKey // nil: the connector takes no secrets
+	now      func() time.Time
 }
 
 // Option changes how a connector is served.
@@ -32,7 +33,7 @@ func WithClock(now func() time.Time) Option { return func(s *server) { s.now = n
 // NewServer returns the gRPC service of impl. Panics of impl end the step or call that they happened in and nothing
 // else. It fails only when the key for secrets cannot be made.
 func NewServer(impl Connector, options ...Option) (connectorv1.ConnectorServer, error) {
-	s := &server{impl: impl, now: time.Now}
+	s := &server{impl: impl, maxSteps: impl.Describe().Limits.MaxSteps, now: time.Now}
 	for _, set := range options {
 		set(s)
 	}
