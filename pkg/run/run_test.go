@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +33,11 @@ func TestMain(m *testing.M) {
 		run.Main(func(ctx context.Context, args []string) error {
 			_, _ = fmt.Println("ready", strings.Join(args, " "))
 			return run.All(ctx, func(ctx context.Context) error { <-ctx.Done(); return nil })
+		})
+	case "memory":
+		run.Main(func(context.Context, []string) error {
+			_, err := fmt.Printf("%d %% %d bytes\n", debug.SetGCPercent(-1), debug.SetMemoryLimit(-1))
+			return err
 		})
 	case "deaf":
 		run.Main(func(ctx context.Context, _ []string) error {
