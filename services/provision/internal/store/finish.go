@@ -90,11 +90,15 @@ type claim struct {
 // lease was lost, and another holder's word counts; or the target was put on the stuck list since, and what was concluded
 // from its not being there has to be thought over: see Stuck.
 func (t Tx) Finish(ctx context.Context, holder string, targets []Finished) ([]bool, error) {
-	args := make([]any, 0, len(targets)*len(finished)+1)
+	size := sized(len(targets))
+	args := make([]any, 0, size*len(finished)+1)
 	for i := range targets {
 		args = targets[i].args(args)
 	}
-	rows, err := t.Query(ctx, finish(len(targets)), append(args, holder)...)
+	for range size - len(targets) {
+		args = new(Finished).args(args)
+	}
+	rows, err := t.Query(ctx, finish(size), append(args, holder)...)
 	list, err := sqldb.Collect(rows, err, func(scan func(...any) error) (c claim, err error) { return c, scan(&c.person, &c.epoch) })
 	if err != nil {
 		return nil, fmt.Errorf("finish targets: %w", err)

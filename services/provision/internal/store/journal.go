@@ -80,11 +80,15 @@ var givenEntry = "g." + strings.Join(strings.Fields(entryColumns), " g.")
 // Intend writes intents before their first calls, and returns which of them it wrote, by operation. Of the others the lease was lost
 // or something newer was heard of, and no call may be made.
 func (t Tx) Intend(ctx context.Context, holder string, intents []Intent) (map[string]bool, error) {
-	args := make([]any, 0, len(intents)*(len(entryTypes)+1)+1)
+	size := sized(len(intents))
+	args := make([]any, 0, size*(len(entryTypes)+1)+1)
 	for i := range intents {
 		args = append(intents[i].args(args), intents[i].Cut.Version)
 	}
-	written, err := t.operations(ctx, intend(len(intents)), append(args, holder)...)
+	for range size - len(intents) {
+		args = append(new(Entry).args(args), int64(0))
+	}
+	written, err := t.operations(ctx, intend(size), append(args, holder)...)
 	if err != nil {
 		return nil, fmt.Errorf("write intents: %w", err)
 	}
@@ -113,7 +117,7 @@ func (t Tx) Record(ctx context.Context, entries []Entry) error {
 	for i := range entries {
 		args = entries[i].args(args)
 	}
-	if _, err := t.Exec(ctx, record(len(entries)), args...); err != nil {
+	if err := t.Queue(ctx, record(len(entries)), args...); err != nil {
 		return fmt.Errorf("write outcomes: %w", err)
 	}
 	return nil
@@ -142,11 +146,12 @@ RETURNING operation`
 // Conclude writes what became of intents, and returns of which, by operation: the others have their one outcome already. entries
 // hold each operation at most once.
 func (t Tx) Conclude(ctx context.Context, entries []Entry) (map[string]bool, error) {
+	size := sized(len(entries))
 	var args []any
-	for _, e := range entries {
+	for _, e := range append(slices.Clone(entries), make([]Entry, size-len(entries))...) {
 		args = append(args, e.Operation, bytes(e.Results), e.State, bytes(e.Observed), bytes(e.OutcomeNonce), e.OutcomeEvent, micros(e.OutcomeAt))
 	}
-	concluded, err := t.operations(ctx, conclude(len(entries)), args...)
+	concluded, err := t.operations(ctx, conclude(size), args...)
 	if err != nil {
 		return nil, fmt.Errorf("write outcomes: %w", err)
 	}

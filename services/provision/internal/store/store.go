@@ -97,6 +97,16 @@ func statements(text func(rows int) string) func(rows int) string {
 	}
 }
 
+// sized returns how many rows a statement for n of them has: PostgreSQL plans each text anew, several times on each connection, so
+// there are few. Blank ones, which match nothing, fill up.
+func sized(n int) int {
+	size := 1
+	for size < n {
+		size *= 2
+	}
+	return size
+}
+
 // packList is the form of a list of texts in a column: each with its length before it.
 func packList(list []string) []byte {
 	out := []byte{}
