@@ -38,7 +38,7 @@ func hits() int {
 // PostgreSQL, where the leases of the dead last a minute, those where something is decided, begun, or said to be done.
 var where = map[string]*regexp.Regexp{
 	sqldb.SQLite:   regexp.MustCompile(`^(ingest|policy|audit|provision[-_/]wiki|wiki)`),
-	sqldb.Postgres: regexp.MustCompile(`^(ingest|policy|provision[-_/]wiki|wiki).*(accept|saveOnce|task|apply: after)`),
+	sqldb.Postgres: regexp.MustCompile(`^(ingest|policy|provision[-_/]wiki|wiki).*(accept|saveOnce|write|apply: after)`),
 }
 
 // Wherever a process dies, the end is the same: nothing that was accepted is lost, nothing is done twice with effect, and
