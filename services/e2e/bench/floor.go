@@ -28,8 +28,9 @@ import (
 	"github.com/tenurehq/tenure/services/provision"
 )
 
-// As long as Tenure lets events gather: the record of what workers did, and audit's appends.
+// As long as Tenure lets things gather: what workers write, the record of it, and audit's appends.
 const (
+	workerWait   = 2 * time.Millisecond
 	workerGather = 50 * time.Millisecond
 	auditGather  = 20 * time.Millisecond
 )
@@ -148,7 +149,7 @@ func (f *floor) start(ctx context.Context) {
 		}, f.watched(f.decide)))
 	}
 	for n := range applications {
-		w := &replayWorker{floor: f, n: n, db: f.dbs[worker(n)], relay: f.relays[worker(n)], marked: make(chan struct{}, 1), slots: make(chan struct{}, 12)}
+		w := f.worker(n)
 		f.workers = append(f.workers, w)
 		tasks = append(tasks, w.feed)
 		for name, lane := range lanes {

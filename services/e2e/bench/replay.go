@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -92,7 +91,8 @@ func outboxAdd(w *writer, rows [][]any) error {
 	for _, r := range rows {
 		args = append(args, r...)
 	}
-	return w.exec("INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(rows), 3), args...)
+	w.rows += int64(len(rows))
+	return w.tx.Queue(w.ctx, "INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(rows), 3), args...)
 }
 
 // relay is what the outbox's relay writes and publishes.
@@ -301,146 +301,5 @@ func (f *floor) record(ctx context.Context, batch []bus.Event) error {
 		return err
 	}
 	f.leaves.Add(int64(len(batch)))
-	return nil
-}
-
-// replayWorker is what the worker of one application writes.
-type replayWorker struct {
-	floor  *floor
-	n      int
-	db     *sqldb.DB
-	relay  *relay
-	marked chan struct{}
-	slots  chan struct{} // as many targets at a time as Tenure works on in the normal lane
-
-	mu  sync.Mutex
-	due []string
-}
-
-func (w *replayWorker) name(table string) string { return worker(0) + "." + table }
-
-// mark is what a batch of access events writes.
-func (w *replayWorker) mark(ctx context.Context, batch []bus.Event) error {
-	var rows []row
-	var people []string
-	for _, e := range batch {
-		w.floor.relays["policy"].hop(e, w.n)
-		person := personOf(e.Subject)
-		people = append(people, person)
-		rows = append(rows, row{"person": person})
-	}
-	took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
-		return w.floor.samples.insert(tx, w.name("targets"), ` ON CONFLICT (person) DO UPDATE
-SET version = targets.version + 1, generation = excluded.generation, lane = excluded.lane, state = 2, due_at = excluded.marked_at,
-    marked_at = excluded.marked_at, attempts = 0`, rows...)
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range people {
-		w.floor.spent(p, w.n, took)
-	}
-	w.mu.Lock()
-	w.due = append(w.due, people...)
-	w.mu.Unlock()
-	select {
-	case w.marked <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
-// feed claims due targets in batches and works on each.
-func (w *replayWorker) feed(ctx context.Context) error {
-	var begun sync.WaitGroup
-	defer begun.Wait()
-	failed := make(chan error, 1)
-	for {
-		w.mu.Lock()
-		n := min(len(w.due), 64)
-		people := w.due[:n:n]
-		w.due = w.due[n:]
-		w.mu.Unlock()
-		if n == 0 {
-			select {
-			case <-ctx.Done():
-				return nil
-			case err := <-failed:
-				return err
-			case <-w.marked:
-			}
-			continue
-		}
-		args := []any{"00000000-0000-0000-0000-000000000000", time.Now().Add(time.Minute).UnixMicro()}
-		var in []string
-		for _, p := range people {
-			args = append(args, p)
-			in = append(in, "$"+strconv.Itoa(len(args)))
-		}
-		took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
-			return tx.exec("UPDATE targets SET version = version + 1, holder = $1, epoch = epoch + 1, lease_until = $2 WHERE person IN ("+strings.Join(in, ", ")+")", args...)
-		})
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-		for _, person := range people {
-			w.floor.spent(person, w.n, took)
-			w.slots <- struct{}{}
-			begun.Go(func() {
-				defer func() { <-w.slots }()
-				if err := w.work(ctx, person); err != nil && ctx.Err() == nil {
-					select {
-					case failed <- err:
-					default:
-					}
-				}
-			})
-		}
-	}
-}
-
-// work is the intent and the outcome of one target.
-func (w *replayWorker) work(ctx context.Context, person string) error {
-	s, operation := w.floor.samples, fresh()
-	intent, encoded, err := s.message("Intent", bus.IntentSubject(appName(w.n), person))
-	if err != nil {
-		return err
-	}
-	w.relay.announce(intent)
-	took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
-		open := row{"operation": operation, "person": person, "outcome_at": int64(0), "outcome_event": "", "results": []byte{}, "observed": []byte{}, "outcome_nonce": []byte{}, "state": int64(0)}
-		if err := s.insert(tx, w.name("journal"), "", open); err != nil {
-			return err
-		}
-		return outboxAdd(tx, [][]any{{int64(normal), intent.ID, encoded}})
-	})
-	if err != nil {
-		return err
-	}
-	w.floor.spent(person, w.n, took)
-	w.relay.wake()
-	outcome, encoded, err := s.message("Outcome", bus.OutcomeSubject(appName(w.n), person))
-	if err != nil {
-		return err
-	}
-	w.relay.announce(outcome)
-	_, err = w.floor.inTx(ctx, w.db, func(tx *writer) error {
-		if err := s.update(tx, w.name("targets"), "person", s.tables[w.name("targets")].columns, row{"person": person}); err != nil {
-			return err
-		}
-		if err := s.update(tx, w.name("journal"), "operation",
-			[]string{"results", "state", "observed", "outcome_nonce", "outcome_event", "outcome_at"}, row{"operation": operation}); err != nil {
-			return err
-		}
-		return outboxAdd(tx, [][]any{{int64(normal), outcome.ID, encoded}})
-	})
-	if err != nil {
-		return err
-	}
-	w.relay.wake()
-	w.floor.finished.Add(1)
 	return nil
 }

@@ -113,22 +113,6 @@ func (s *samples) insert(w *writer, name, suffix string, own ...row) error {
 	return nil
 }
 
-// update is an UPDATE of columns of one row to the sample's values, or own ones.
-func (s *samples) update(w *writer, name, key string, columns []string, own row) error {
-	t := s.tables[name]
-	_, table, _ := strings.Cut(name, ".")
-	args := []any{own[key]}
-	var set []string
-	for _, c := range columns {
-		args = append(args, value(t.row, own, c))
-		set = append(set, fmt.Sprintf("%s = $%d", c, len(args)))
-	}
-	if err := w.exec("UPDATE "+table+" SET "+strings.Join(set, ", ")+" WHERE "+key+" = $1", args...); err != nil {
-		return fmt.Errorf("update %s: %w", name, err)
-	}
-	return nil
-}
-
 // upsert is the suffix that makes an INSERT an update of the columns other than the key's.
 func (s *samples) upsert(name string, key ...string) string {
 	set := map[string]bool{}
