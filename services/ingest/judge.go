@@ -28,8 +28,8 @@ const (
 // judgeRosters judges and takes in rosters whose parts are all in, in one replica at a time.
 func (s *Service) judgeRosters(ctx context.Context) error {
 	return s.db.Lease(ctx, "rosters", leaseTTL, func(ctx context.Context, _ int64) error {
-		// Without the epoch: each step is decided by the state of the roster under its row's lock, so that a holder that does
-		// not know yet that it lost the lease takes no part in twice.
+		// Without the epoch: each step is decided by the version or the state of the roster under its row's lock, so that a
+		// holder that does not know yet that it lost the lease takes no part in twice.
 		defer s.metrics.rosters.reset()
 		for ctx.Err() == nil {
 			wait := rosterPoll
@@ -70,7 +70,7 @@ func (s *Service) settleRoster(ctx context.Context, r store.Roster) error {
 	if err != nil {
 		return err
 	}
-	if r.State == store.RosterWhole {
+	for r.State == store.RosterWhole { // once more for every time that it was held and is to be judged again meanwhile
 		if r, err = s.judgeOne(ctx, r, parts); err != nil {
 			return err
 		}
@@ -86,7 +86,8 @@ func (s *Service) settleRoster(ctx context.Context, r store.Roster) error {
 	return s.finishRoster(ctx, r)
 }
 
-// judgeOne decides whether a roster is taken in, and returns it as it is then.
+// judgeOne decides whether a roster is taken in, and returns it as it is then. It decides about the roster that it read only:
+// one that was held by another judge and accepted meanwhile looks the same, but its people were forgotten, to be read anew.
 func (s *Service) judgeOne(ctx context.Context, r store.Roster, parts []store.RosterPart) (store.Roster, error) {
 	figures, broken, err := s.measure(ctx, r, parts)
 	if err != nil {
@@ -96,7 +97,7 @@ func (s *Service) judgeOne(ctx context.Context, r store.Roster, parts []store.Ro
 	var out store.Roster
 	err = s.store.InTx(ctx, func(tx store.Tx) error {
 		locked, _, err := tx.LockRoster(ctx, r.Source, r.ID)
-		if out = locked; err != nil || locked.State != store.RosterWhole {
+		if out = locked; err != nil || locked.Version != r.Version {
 			return err // somebody else judged it
 		}
 		last, found, err := tx.LastTaken(ctx, r.Source)
@@ -156,7 +157,13 @@ func (s *Service) measure(ctx context.Context, r store.Roster, parts []store.Ros
 				}
 			}
 		}
-		err = s.store.InTx(ctx, func(tx store.Tx) error { return tx.AddRosterPeople(ctx, r.Source, r.ID, ids) })
+		err = s.store.InTx(ctx, func(tx store.Tx) error {
+			locked, _, err := tx.LockRoster(ctx, r.Source, r.ID)
+			if err != nil || locked.Version != r.Version {
+				return err // somebody else judged it, as will be found when it is to be decided
+			}
+			return tx.AddRosterPeople(ctx, r.Source, r.ID, ids)
+		})
 		if err != nil {
 			return f, nil, err
 		}

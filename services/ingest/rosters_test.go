@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tenurehq/tenure/pkg/fault"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
@@ -363,4 +364,67 @@ func TestReplicasThatJudgeAtOnceTakeARosterInOnce(t *testing.T) {
 			t.Errorf("the roster is shown as %v, with %d events", r, w.told())
 		}
 	})
+}
+
+func TestAJudgeThatIsLateDecidesNothing(t *testing.T) {
+	t.Parallel()
+	people := some(20000, 20)
+	// late has another replica judge half a roster, which is held, and something more happen, while it judges the same itself:
+	// where it asks for the time, first before it reads the roster, then before it decides.
+	late := func(t *testing.T, w *world, asks int, then func()) {
+		t.Helper()
+		w.give(list{id: "r1", made: w.clock(), people: people})
+		w.pass(time.Hour)
+		for n, body := range (list{id: "r2", made: w.clock(), people: people[:10], size: 5}).bodies() {
+			w.deliver(fmt.Sprint("half-", n), body)
+		}
+		asked := 0
+		svc := w.replica(config(t), prometheus.NewRegistry(), func() time.Time {
+			if asked++; asked == asks {
+				w.judge()
+				if r := w.roster("r2"); r.GetHeld() == "" {
+					t.Errorf("half a roster is shown as %v", r)
+				}
+				then()
+			}
+			return w.clock()
+		})
+		if err := svc.JudgeRosters(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if asked < asks {
+			t.Fatal("the other replica was not late: the test shows nothing")
+		}
+	}
+	for when, asks := range map[string]int{"before it reads": 1, "before it decides": 2} {
+		t.Run("accepted "+when, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, w *world) {
+				late(t, w, asks, func() {
+					if _, err := w.svc.AcceptRoster(w.operator(), &peoplev1.AcceptRosterRequest{Source: "acme-hr", Id: "r2"}); err != nil {
+						t.Error(err)
+					}
+				})
+				r := w.roster("r2")
+				if r.GetTakenAt() == nil || r.GetAcceptedBy() != "operator:ada" || r.GetAbsent() != 10 || len(w.absent()) != 10 {
+					t.Errorf("10 of 20 are on a roster that was accepted, which is shown as %v, and %d are absent", r, len(w.absent()))
+				}
+			})
+		})
+		t.Run("superseded "+when, func(t *testing.T) {
+			t.Parallel()
+			onBoth(t, func(t *testing.T, w *world) {
+				late(t, w, asks, func() {
+					w.pass(time.Hour)
+					w.give(list{id: "r3", made: w.clock(), people: people})
+				})
+				if r := w.roster("r2"); !r.GetSuperseded() || r.GetTakenAt() != nil || len(w.absent()) != 0 {
+					t.Errorf("a roster that is superseded is shown as %v", r)
+				}
+				if got := w.count(`SELECT count(*) FROM roster_people WHERE roster = 'r2'`); got != 0 {
+					t.Errorf("%d people of a roster that is superseded are kept", got)
+				}
+			})
+		})
+	}
 }

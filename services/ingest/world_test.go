@@ -91,15 +91,22 @@ func newWorldWith(tb testing.TB, db *sqldb.DB, cfg ingest.Config) *world {
 func (w *world) restart(cfg ingest.Config) {
 	w.tb.Helper()
 	w.registry = prometheus.NewRegistry()
+	w.svc = w.replica(cfg, w.registry, w.clock)
+	w.handler = w.svc.Handler()
+}
+
+// replica is another service on the same database, with a clock of its own.
+func (w *world) replica(cfg ingest.Config, registry *prometheus.Registry, now func() time.Time) *ingest.Service {
+	w.tb.Helper()
 	svc, err := ingest.New(cfg, ingest.Deps{
-		DB: w.db, Bus: w.bus, Registry: w.registry, Now: w.clock,
+		DB: w.db, Bus: w.bus, Registry: registry, Now: now,
 		Recorded: func(context.Context, string) (uint64, time.Duration, error) { return 0, 0, nil },
 		Log:      zaptest.NewLogger(w.tb, zaptest.Level(zap.FatalLevel)),
 	})
 	if err != nil {
 		w.tb.Fatalf("make the service: %v", err)
 	}
-	w.svc, w.handler = svc, svc.Handler()
+	return svc
 }
 
 func (w *world) clock() time.Time {

@@ -39,6 +39,7 @@ type Roster struct {
 	Changed      int
 	Absent       int
 	TakenAt      time.Time
+	Version      int64 // raised by every decision
 }
 
 // RosterPart is a delivery of a roster.
@@ -50,13 +51,13 @@ type RosterPart struct {
 }
 
 const rosterColumns = `source, id, parts, total, parts_in, records, made_at, received_at, delivery, state, judged_at, held,
-accepted_by, understood, parts_taken, changed, absent, taken_at`
+accepted_by, understood, parts_taken, changed, absent, taken_at, version`
 
 func scanRoster(scan func(...any) error) (Roster, error) {
 	var r Roster
 	var made, received, judged, taken int64
 	err := scan(&r.Source, &r.ID, &r.Parts, &r.Total, &r.PartsIn, &r.Records, &made, &received, &r.Delivery, &r.State, &judged,
-		&r.Held, &r.AcceptedBy, &r.Understood, &r.PartsTaken, &r.Changed, &r.Absent, &taken)
+		&r.Held, &r.AcceptedBy, &r.Understood, &r.PartsTaken, &r.Changed, &r.Absent, &taken, &r.Version)
 	r.MadeAt, r.ReceivedAt, r.JudgedAt, r.TakenAt = sqldb.Time(made), sqldb.Time(received), sqldb.Time(judged), sqldb.Time(taken)
 	return r, err
 }
@@ -75,20 +76,21 @@ ON CONFLICT (source, id) DO NOTHING`
 	return open, err
 }
 
-// LockRoster takes a roster's row until the transaction ends: it is the first statement of whatever decides about it.
+// LockRoster takes a roster's row until the transaction ends: it is the first statement of whatever decides about it. The
+// version stays: whoever takes the row may find that there is nothing to decide.
 func (t Tx) LockRoster(ctx context.Context, source, id string) (r Roster, found bool, err error) {
-	const update = `UPDATE rosters SET version = version + 1 WHERE source = $1 AND id = $2 RETURNING ` + rosterColumns
+	const update = `UPDATE rosters SET version = version WHERE source = $1 AND id = $2 RETURNING ` + rosterColumns
 	r, err = scanRoster(t.QueryRow(ctx, update, source, id).Scan)
 	found, err = one(err, "lock roster")
 	return r, found, err
 }
 
-// SaveRoster stores a roster whose row is taken.
+// SaveRoster stores a roster whose row is taken, and raises its version.
 func (t Tx) SaveRoster(ctx context.Context, r Roster) error {
 	const update = `
 UPDATE rosters
 SET parts_in = $3, records = $4, made_at = $5, received_at = $6, delivery = $7, state = $8, judged_at = $9, held = $10,
-    accepted_by = $11, understood = $12, parts_taken = $13, changed = $14, absent = $15, taken_at = $16
+    accepted_by = $11, understood = $12, parts_taken = $13, changed = $14, absent = $15, taken_at = $16, version = version + 1
 WHERE source = $1 AND id = $2`
 	err := t.Queue(ctx, update, r.Source, r.ID, r.PartsIn, r.Records, sqldb.Micros(r.MadeAt), sqldb.Micros(r.ReceivedAt), r.Delivery,
 		string(r.State), sqldb.Micros(r.JudgedAt), r.Held, r.AcceptedBy, r.Understood, r.PartsTaken, r.Changed, r.Absent, sqldb.Micros(r.TakenAt))
