@@ -136,6 +136,7 @@ func (t *tenure) configure(ctx context.Context, pg *postgres, ports []int) error
 		ports[0], ports[1], ports[2]) +
 		fmt.Sprintf("operators:\n  - {name: bench, role: admin, token_sha256: \"%s\"}\n", hex.EncodeToString(sum[:])) +
 		"sources:\n  - {name: " + source + ", kind: standard-webhooks, secret_file: secret}\n  - {name: " + backlogSource + ", kind: csv}\n" +
+		"nats: {max_bytes: 2147483648}\n" + // 100,000 people joining for five applications take all of the default
 		"brake: {per_hour: 100%, per_day: 100%, per_app_day: 100%}\n" // it is not what is measured: movers lose something, too
 	files := map[string]string{"secret": whsec + "\n", "token": token + "\n", "model/roles.yaml": model()}
 	if t.engine == enginePostgres {
