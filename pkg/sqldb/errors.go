@@ -55,6 +55,12 @@ func classify(err error) error {
 	return err
 }
 
+// busy says that somebody else has the SQLite file locked.
+func busy(err error) bool {
+	inSQLite, ok := errors.AsType[*sqlite.Error](err)
+	return ok && inSQLite.Code()&0xff == sqlite3.SQLITE_BUSY
+}
+
 func conflicts(err *pgconn.PgError) bool {
 	return err.Code == pgSerialization || err.Code == pgDeadlock
 }

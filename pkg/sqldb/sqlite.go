@@ -4,10 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver named sqlite
 )
@@ -15,6 +17,10 @@ import (
 const (
 	// Writers in other processes (a command line beside the server) are waited for this long.
 	sqliteBusyMillis = "10000"
+	// Who opens the file tries again for this long, with growing pauses, when that was not waited for.
+	sqliteOpening    = 10 * time.Second
+	sqliteFirstPause = 2 * time.Millisecond
+	sqliteLastPause  = 100 * time.Millisecond
 	// The log is copied back after this many pages (16 MB), not the default 1,000: fewer, larger syncs.
 	sqliteCheckpointPages = "4000"
 	// A reader's cache is void after the writer's next commit. A large one only holds memory meanwhile: of ten readers of 60 MB,
@@ -36,7 +42,27 @@ type sqliteEngine struct {
 	once    sync.Once
 }
 
+// openSQLite connects, and tries again while others who open or close the file at the same time keep it locked: some of the locks
+// that this takes (the first switch to a log, the last one's clearing it away) SQLite does not wait for.
 func openSQLite(ctx context.Context, cfg Config, sets []Migrations) (engine, error) {
+	over := time.Now().Add(sqliteOpening)
+	for pause := sqliteFirstPause; ; pause = min(2*pause, sqliteLastPause) {
+		e, err := connectSQLite(ctx, cfg, sets)
+		if err == nil {
+			return e, nil
+		}
+		if !busy(err) || time.Now().After(over) {
+			return nil, err
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)): //nolint:gosec // G404: only spreads attempts
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func connectSQLite(ctx context.Context, cfg Config, sets []Migrations) (*sqliteEngine, error) {
 	if err := makeFile(cfg.SQLite); err != nil {
 		return nil, err
 	}
