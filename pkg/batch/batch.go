@@ -15,7 +15,7 @@ import (
 type Config struct {
 	Most     int           // items at a time
 	Wait     time.Duration // for company, at most
-	Expected func() int    // how many may come soon, those who wait already among them: when they are there nobody waits for more
+	Expected func() int    // how many may come soon, those who wait already among them: nobody waits for more; nil: nobody
 }
 
 // Batch has things done together that are asked for at the same time, one batch after the other. Safe for concurrent use.
@@ -64,7 +64,7 @@ func (b *Batch[T]) Do(ctx context.Context, item T) error {
 
 // gather waits for company.
 func (b *Batch[T]) gather() {
-	if b.cfg.Wait <= 0 {
+	if b.cfg.Wait <= 0 || b.cfg.Expected == nil {
 		return
 	}
 	over := time.NewTimer(b.cfg.Wait)
