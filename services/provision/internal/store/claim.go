@@ -124,7 +124,7 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 			for _, t := range chunk {
 				args = append(args, t.Person, t.Epoch, t.Generation, flag(t.Abandoned), t.Cut.Version)
 			}
-			if _, err := tx.Exec(ctx, giveBack(len(chunk)), append(args, micros(due), holder)...); err != nil {
+			if err := tx.Queue(ctx, giveBack(len(chunk)), append(args, micros(due), holder)...); err != nil {
 				return err
 			}
 		}
@@ -227,7 +227,7 @@ WHERE  due_at > $2 AND problem = $1`
 
 // Wake makes the targets due that wait because of a problem that is over.
 func (t Tx) Wake(ctx context.Context, problem string, now time.Time) error {
-	if _, err := t.Exec(ctx, wake, problem, micros(now)); err != nil {
+	if err := t.Queue(ctx, wake, problem, micros(now)); err != nil {
 		return fmt.Errorf("wake targets: %w", err)
 	}
 	return nil
@@ -259,7 +259,7 @@ func (t Tx) LookAgain(ctx context.Context, people []string, now time.Time) error
 		args = append(args, p)
 	}
 	again := `UPDATE targets SET version = version + 1, due_at = $1 WHERE ` + restful + ` AND person IN (` + placeholders(2, len(people)) + `)`
-	if _, err := t.Exec(ctx, again, args...); err != nil {
+	if err := t.Queue(ctx, again, args...); err != nil {
 		return fmt.Errorf("make settled targets due: %w", err)
 	}
 	return nil
@@ -299,7 +299,7 @@ func (t Tx) Apply(ctx context.Context, settings string, now time.Time) error {
 	if rows == 0 {
 		return nil
 	}
-	if _, err := t.Exec(ctx, makeDue, micros(now)); err != nil {
+	if err := t.Queue(ctx, makeDue, micros(now)); err != nil {
 		return fmt.Errorf("make all targets due: %w", err)
 	}
 	return nil

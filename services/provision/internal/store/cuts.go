@@ -96,11 +96,11 @@ func (t Tx) PutCuts(ctx context.Context, cuts []Cut, urgent, normal Lane, at tim
 			continue
 		}
 		slices.Sort(people) // in one order everywhere: no two transactions wait for each other
-		args = args[:0]
+		args = make([]any, 0, 2*len(people)+1)
 		for _, p := range people {
 			args = append(args, p, int64(lanes[p]))
 		}
-		if _, err := t.Exec(ctx, makeCutDue(len(people)), append(args, micros(at))...); err != nil {
+		if err := t.Queue(ctx, makeCutDue(len(people)), append(args, micros(at))...); err != nil {
 			return news, fmt.Errorf("make targets of cuts due: %w", err)
 		}
 		news += len(people)
@@ -120,7 +120,7 @@ func (r reader) CutKey(ctx context.Context) ([]byte, error) {
 
 // PutCutKey notes the key that ingest signs cuts with.
 func (t Tx) PutCutKey(ctx context.Context, key []byte) error {
-	_, err := t.Exec(ctx, `
+	err := t.Queue(ctx, `
 INSERT INTO cut_key (id, public_key) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET public_key = excluded.public_key`, key)
 	if err != nil {
 		return fmt.Errorf("note the key of cuts: %w", err)

@@ -162,7 +162,7 @@ const poll = `UPDATE journal SET results = $2 WHERE operation = $1 AND outcome_a
 
 // KeepResults notes what a connector said so far of an operation that has no outcome yet.
 func (t Tx) KeepResults(ctx context.Context, operation string, results []byte) error {
-	if _, err := t.Exec(ctx, poll, operation, bytes(results)); err != nil {
+	if err := t.Queue(ctx, poll, operation, bytes(results)); err != nil {
 		return fmt.Errorf("note results: %w", err)
 	}
 	return nil
