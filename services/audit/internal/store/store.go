@@ -6,6 +6,8 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -52,7 +54,8 @@ const (
 	moveHead      = `UPDATE head SET size = $3, root = $4 WHERE log = $1 AND size = $2`
 	insertLeaves  = `INSERT INTO leaves (n, origin, seq, recorded_at, data) VALUES `
 	insertHashes  = `INSERT INTO hashes (first, data) VALUES ($1, $2)`
-	upsertOrigin  = `INSERT INTO origins (origin, seq) VALUES ($1, $2) ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq`
+	insertOrigins = `INSERT INTO origins (origin, seq) VALUES `
+	raiseOrigins  = ` ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq`
 	selectOrigins = `SELECT origin, seq FROM origins ORDER BY origin`
 	selectOrigin  = `SELECT seq FROM origins WHERE origin = $1`
 	selectLater   = `SELECT seq, recorded_at FROM leaves WHERE origin = $1 AND seq > $2 ORDER BY seq`
@@ -131,10 +134,15 @@ func (s *Store) Append(ctx context.Context, b Batch) error {
 		if err := tx.Queue(ctx, insertHashes, b.First, data); err != nil {
 			return fmt.Errorf("append %d hashes: %w", len(b.Hashes), err)
 		}
-		for origin, seq := range b.Origins {
-			if err := tx.Queue(ctx, upsertOrigin, origin, int64(seq)); err != nil { //nolint:gosec // counts from 1
-				return fmt.Errorf("note how far %s is recorded: %w", origin, err)
-			}
+		if len(b.Origins) == 0 {
+			return nil
+		}
+		origins := make([]any, 0, 2*len(b.Origins))
+		for _, origin := range slices.Sorted(maps.Keys(b.Origins)) {
+			origins = append(origins, origin, int64(b.Origins[origin])) //nolint:gosec // counts from 1
+		}
+		if err := tx.Queue(ctx, insertOrigins+sqldb.Values(len(b.Origins), 2)+raiseOrigins, origins...); err != nil {
+			return fmt.Errorf("note how far %d origins are recorded: %w", len(b.Origins), err)
 		}
 		return nil
 	})
