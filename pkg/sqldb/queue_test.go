@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -236,41 +234,6 @@ func TestATransactionWithoutStatementsNeedsNoServer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	must(t, rows.Close())
-}
-
-func TestADeadlockOfWhatIsQueuedIsRunAgain(t *testing.T) {
-	t.Parallel()
-	dsn := sqltest.PostgresServer(t, "deadlock_timeout=10ms")
-	db := sqltest.Open(t, service(dsn, "policy"), all()...)
-	put(t, db, "a", 0)
-	put(t, db, "b", 0)
-	var met, wg sync.WaitGroup
-	met.Add(2)
-	runs := new(atomic.Int64)
-	const increment = `UPDATE counters SET n = n + 1 WHERE name = $1`
-	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
-		wg.Go(func() {
-			meet := sync.OnceFunc(func() {
-				met.Done()
-				met.Wait()
-			})
-			err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-				runs.Add(1)
-				if _, err := tx.Exec(t.Context(), increment, order[0]); err != nil {
-					return err
-				}
-				meet()
-				return tx.Queue(t.Context(), increment, order[1]) // goes with COMMIT
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	if a, b := counter(t, db, "a"), counter(t, db, "b"); a != 2 || b != 2 || runs.Load() < 3 {
-		t.Errorf("two increments of each led to %d and %d in %d runs, want 2 and 2 in 3", a, b, runs.Load())
-	}
 }
 
 func TestACommitThatIsRefusedIsNone(t *testing.T) {

@@ -188,36 +188,49 @@ func TestAServerThatGoesAwayIsUnavailable(t *testing.T) {
 func TestADeadlockIsRunAgain(t *testing.T) {
 	t.Parallel()
 	dsn := sqltest.PostgresServer(t, "deadlock_timeout=10ms")
-	db := sqltest.Open(t, service(dsn, "policy"), all()...)
-	put(t, db, "a", 0)
-	put(t, db, "b", 0)
-	// Each holds one row and wants the other's; only the first time, when both are sure to meet.
-	var met, wg sync.WaitGroup
-	met.Add(2)
-	runs := new(atomic.Int64)
-	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
-		wg.Go(func() {
-			meet := sync.OnceFunc(func() {
-				met.Done()
-				met.Wait()
-			})
-			err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-				runs.Add(1)
-				for _, name := range order {
-					if _, err := tx.Exec(t.Context(), `UPDATE counters SET n = n + 1 WHERE name = $1`, name); err != nil {
-						return fmt.Errorf("wrapped: %w", err)
+	for name, then := range map[string]func(ctx context.Context, tx *sqldb.Tx, text, of string) error{
+		"asked": func(ctx context.Context, tx *sqldb.Tx, text, of string) error {
+			_, err := tx.Exec(ctx, text, of)
+			return err
+		},
+		"queued": func(ctx context.Context, tx *sqldb.Tx, text, of string) error { return tx.Queue(ctx, text, of) }, // goes with COMMIT
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.Open(t, service(dsn, name), all()...)
+			put(t, db, "a", 0)
+			put(t, db, "b", 0)
+			// Each holds one row and wants the other's; only the first time, when both are sure to meet.
+			var met, wg sync.WaitGroup
+			met.Add(2)
+			runs := new(atomic.Int64)
+			const increment = `UPDATE counters SET n = n + 1 WHERE name = $1`
+			for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
+				wg.Go(func() {
+					meet := sync.OnceFunc(func() {
+						met.Done()
+						met.Wait()
+					})
+					err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+						runs.Add(1)
+						if _, err := tx.Exec(t.Context(), increment, order[0]); err != nil {
+							return fmt.Errorf("wrapped: %w", err)
+						}
+						meet()
+						if err := then(t.Context(), tx, increment, order[1]); err != nil {
+							return fmt.Errorf("wrapped: %w", err)
+						}
+						return nil
+					})
+					if err != nil {
+						t.Error(err)
 					}
-					meet()
-				}
-				return nil
-			})
-			if err != nil {
-				t.Error(err)
+				})
+			}
+			wg.Wait()
+			if a, b := counter(t, db, "a"), counter(t, db, "b"); a != 2 || b != 2 || runs.Load() < 3 {
+				t.Errorf("two increments of each led to %d and %d in %d runs, want 2 and 2 in 3", a, b, runs.Load())
 			}
 		})
-	}
-	wg.Wait()
-	if a, b := counter(t, db, "a"), counter(t, db, "b"); a != 2 || b != 2 || runs.Load() < 3 {
-		t.Errorf("two increments of each led to %d and %d in %d runs, want 2 and 2 in 3", a, b, runs.Load())
 	}
 }
