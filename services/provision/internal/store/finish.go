@@ -17,7 +17,7 @@ type Finished struct {
 // finished are the columns of a Finished: what the target is found by and compared with, what a newer word overrules, and what is
 // written as it is.
 var finished = strings.Fields(`
-	person epoch was_stuck was_due ruled
+	person epoch holder was_stuck was_due ruled
 	generation state due_at attempts lane
 	settled_generation decision person_version model_seq
 	problem reason detail removal stuck_since notes
@@ -28,7 +28,7 @@ var finished = strings.Fields(`
 	run ended_at end_known_at cut_off_at taking_until`)
 
 var finishedTypes = []string{
-	text, number, number, number, number,
+	text, number, text, number, number, number,
 	number, number, number, number, number,
 	number, number, number, number,
 	text, text, text, number, number, blob,
@@ -39,12 +39,12 @@ var finishedTypes = []string{
 	number, number, number, number, number,
 }
 
-const firstAsItIs = 10 // of finished
+const firstAsItIs = 11 // of finished
 
-func (f *Finished) args(args []any) []any {
+func (f *Finished) args(args []any, holder string) []any {
 	x, r := &f.Target, &f.Record
 	return append(args,
-		x.Person, x.Epoch, micros(x.Was.Since), micros(x.wasDue), f.Cut.Version,
+		x.Person, x.Epoch, holder, micros(x.Was.Since), micros(x.wasDue), f.Cut.Version,
 		x.Generation, int64(x.State), micros(x.DueAt), x.Attempts, int64(x.Lane),
 		x.SettledGeneration, int64(r.Decision), x.PersonVersion, x.ModelSeq, //nolint:gosec // a counter
 		x.Problem, x.Reason, x.Detail, flag(x.Removal), micros(x.StuckSince), packList(x.Notes),
@@ -75,7 +75,7 @@ SET    version = version + 1, holder = '', lease_until = 0,
        lane = CASE WHEN ` + newer + ` THEN lane ELSE x_lane END,
        generation = CASE WHEN generation > x_generation THEN generation ELSE x_generation END` + asItIs.String() + `
 FROM   judged
-WHERE  person = x_person AND epoch = x_epoch AND holder = ` + parameter(targets*len(finished)+1) + ` AND stuck_since = x_was_stuck
+WHERE  person = x_person AND epoch = x_epoch AND holder = x_holder AND stuck_since = x_was_stuck
 RETURNING person, epoch`
 })
 
@@ -91,14 +91,14 @@ type claim struct {
 // from its not being there has to be thought over: see Stuck.
 func (t Tx) Finish(ctx context.Context, holder string, targets []Finished) ([]bool, error) {
 	size := sized(len(targets))
-	args := make([]any, 0, size*len(finished)+1)
+	args := make([]any, 0, size*len(finished))
 	for i := range targets {
-		args = targets[i].args(args)
+		args = targets[i].args(args, holder)
 	}
 	for range size - len(targets) {
-		args = new(Finished).args(args)
+		args = new(Finished).args(args, holder)
 	}
-	rows, err := t.Query(ctx, finish(size), append(args, holder)...)
+	rows, err := t.Query(ctx, finish(size), args...)
 	list, err := sqldb.Collect(rows, err, func(scan func(...any) error) (c claim, err error) { return c, scan(&c.person, &c.epoch) })
 	if err != nil {
 		return nil, fmt.Errorf("finish targets: %w", err)

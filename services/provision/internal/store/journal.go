@@ -66,11 +66,11 @@ type Intent struct {
 // intend inserts only while the claims are still the holder's and no newer generation, cut or lift was heard of.
 var intend = statements(func(intents int) string {
 	return `
-WITH given (` + entryColumns + `, ruled) AS (VALUES ` + sqldb.ValuesAs(intents, append(slices.Clone(entryTypes), number)...) + `)
+WITH given (` + entryColumns + `, ruled, holder) AS (VALUES ` + sqldb.ValuesAs(intents, append(slices.Clone(entryTypes), number, text)...) + `)
 INSERT INTO journal (` + entryColumns + `)
 SELECT ` + givenEntry + `
 FROM   given g JOIN targets ON targets.person = g.person
-WHERE  targets.epoch = g.epoch AND targets.holder = ` + parameter(intents*(len(entryTypes)+1)+1) + ` AND targets.generation <= g.generation AND ` + noNewerCut + `g.ruled
+WHERE  targets.epoch = g.epoch AND targets.holder = g.holder AND targets.generation <= g.generation AND ` + noNewerCut + `g.ruled
 RETURNING operation`
 })
 
@@ -81,14 +81,14 @@ var givenEntry = "g." + strings.Join(strings.Fields(entryColumns), " g.")
 // or something newer was heard of, and no call may be made.
 func (t Tx) Intend(ctx context.Context, holder string, intents []Intent) (map[string]bool, error) {
 	size := sized(len(intents))
-	args := make([]any, 0, size*(len(entryTypes)+1)+1)
+	args := make([]any, 0, size*(len(entryTypes)+2))
 	for i := range intents {
-		args = append(intents[i].args(args), intents[i].Cut.Version)
+		args = append(intents[i].args(args), intents[i].Cut.Version, holder)
 	}
 	for range size - len(intents) {
-		args = append(new(Entry).args(args), int64(0))
+		args = append(new(Entry).args(args), int64(0), holder)
 	}
-	written, err := t.operations(ctx, intend(size), append(args, holder)...)
+	written, err := t.operations(ctx, intend(size), args...)
 	if err != nil {
 		return nil, fmt.Errorf("write intents: %w", err)
 	}
