@@ -122,6 +122,7 @@ func sqliteDSN(path string, extra []string) string {
 		"foreign_keys(ON)",
 		"recursive_triggers(ON)", // or REPLACE would delete without firing an append-only table's trigger
 		"trusted_schema(OFF)",
+		"temp_store(MEMORY)", // what a savepoint goes back to, too: else each that changes 16 pages makes a file
 		"wal_autocheckpoint(" + sqliteCheckpointPages + ")",
 		"journal_size_limit(67108864)",
 		"cache_size(" + sqliteWriter + ")",

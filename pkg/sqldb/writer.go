@@ -17,7 +17,8 @@ const (
 )
 
 // writer owns SQLite's one writing connection. Transactions that wait while it commits are collected and run as one:
-// each in a SAVEPOINT, all inside one BEGIN IMMEDIATE … COMMIT, so that they share its sync of the disk.
+// each but the first in a SAVEPOINT, all inside one BEGIN IMMEDIATE … COMMIT, so that they share its sync of the disk. The first needs
+// none: when it fails nobody else is in yet, and all is undone. A savepoint costs a copy of each page that is changed.
 type writer struct {
 	conn *sqliteConn
 	wake chan struct{} // holds one token when the queue may have work
@@ -191,20 +192,20 @@ func (w *writer) group(jobs *[]*job, more func() *job) (again []*job) {
 	ctx := context.Background()
 	err := w.command(ctx, "BEGIN IMMEDIATE")
 	began := time.Now()
-	if err == nil {
-		for j := (*jobs)[0]; ; {
-			if err = w.run(ctx, j); err != nil || len(*jobs) == groupMax || time.Since(began) > groupTime {
-				break
-			}
-			if j = more(); j == nil {
+	if first := (*jobs)[0]; err == nil {
+		first.call(w.conn)
+		for err == nil && first.err == nil && len(*jobs) < groupMax && time.Since(began) < groupTime {
+			j := more()
+			if j == nil {
 				break
 			}
 			*jobs = append(*jobs, j)
+			err = w.run(ctx, j)
 		}
-		if err == nil {
+		if err == nil && first.err == nil {
 			err = w.command(ctx, "COMMIT")
 		}
-		if err != nil {
+		if err != nil || first.err != nil {
 			// SQLite may have rolled back by itself (disk full); then this fails, and changes nothing.
 			_, _ = w.conn.exec(ctx, "ROLLBACK", nil)
 		}
@@ -224,17 +225,11 @@ func (w *writer) group(jobs *[]*job, more func() *job) (again []*job) {
 // run runs one job inside a savepoint. A job's own failure is in the job; an error means that the whole transaction is
 // lost.
 func (w *writer) run(ctx context.Context, j *job) error {
-	j.err, j.panicked = nil, nil
-	if ended := j.ctx.Err(); ended != nil {
-		j.err = ended
-		return nil //nolint:nilerr // the job's, not the group's
-	}
 	if err := w.command(ctx, "SAVEPOINT job"); err != nil {
 		return err
 	}
-	j.tx = &Tx{session: writerSession{w.conn}}
-	j.call()
-	if j.err == nil && j.panicked == nil {
+	j.call(w.conn)
+	if j.err == nil {
 		return w.command(ctx, "RELEASE job")
 	}
 	if err := w.command(ctx, "ROLLBACK TO job"); err != nil {
@@ -243,8 +238,13 @@ func (w *writer) run(ctx context.Context, j *job) error {
 	return w.command(ctx, "RELEASE job")
 }
 
-// call runs f, whichever way it ends.
-func (j *job) call() {
+// call runs f, whichever way it ends. What it could not do is in j.err.
+func (j *job) call(conn *sqliteConn) {
+	j.panicked = nil
+	if j.err = j.ctx.Err(); j.err != nil {
+		return
+	}
+	j.tx = &Tx{session: writerSession{conn}}
 	returned := false
 	defer func() {
 		if returned {

@@ -114,28 +114,29 @@ func held(t *testing.T, db *sqldb.DB, first func(*sqldb.Tx) error, others ...fun
 	errs := make([]error, len(others)+1)
 	running, release := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		errs[0] = db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-			select {
-			case <-running: // run again
-			default:
-				close(running)
-				<-release
-			}
-			return first(tx)
+	in := func(i int, f func(*sqldb.Tx) error) {
+		wg.Go(func() {
+			defer func() {
+				if value := recover(); value != nil {
+					errs[i] = fmt.Errorf("panic: %w", value.(error))
+				}
+			}()
+			errs[i] = db.InTx(t.Context(), f)
 		})
+	}
+	in(0, func(tx *sqldb.Tx) error {
+		select {
+		case <-running: // run again
+		default:
+			close(running)
+			<-release
+		}
+		return first(tx)
 	})
 	<-running
 	for i, f := range others {
 		queued := sqldb.Queued(db)
-		wg.Go(func() {
-			defer func() {
-				if value := recover(); value != nil {
-					errs[i+1] = fmt.Errorf("panic: %w", value.(error))
-				}
-			}()
-			errs[i+1] = db.InTx(t.Context(), f)
-		})
+		in(i+1, f)
 		for sqldb.Queued(db) == queued {
 			runtime.Gosched()
 		}
@@ -214,7 +215,8 @@ func TestOneThatEndsBadlyLosesNobodyElse(t *testing.T) {
 				return bad(tx)
 			}
 			errs := held(t, db, adds(t, "a"), adds(t, "b"), bad, adds(t, "c"), bad, adds(t, "d"))
-			for i, wantError := range []bool{false, false, true, false, true, false} {
+			errs = append(errs, held(t, db, bad, bad, adds(t, "e"), bad, adds(t, "f"))...)
+			for i, wantError := range []bool{false, false, true, false, true, false, true, true, false, true, false} {
 				if (errs[i] != nil) != wantError {
 					t.Errorf("transaction %d: %v", i, errs[i])
 				}
@@ -222,8 +224,8 @@ func TestOneThatEndsBadlyLosesNobodyElse(t *testing.T) {
 			rows, err := db.Query(t.Context(), `SELECT name FROM counters ORDER BY name`)
 			names, err := sqldb.Collect(rows, err, func(scan func(...any) error) (s string, err error) { return s, scan(&s) })
 			must(t, err)
-			if got := strings.Join(names, " "); got != "a b c d" {
-				t.Errorf("%q are there, want a b c d", got)
+			if got := strings.Join(names, " "); got != "a b c d e f" {
+				t.Errorf("%q are there, want a b c d e f", got)
 			}
 		})
 	}
