@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/bus"
-	"github.com/tenurehq/tenure/pkg/telemetry"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 	"github.com/tenurehq/tenure/services/ingest/mapping"
@@ -97,17 +96,7 @@ func newDelivery(source, key, actor string, body []byte, sent, received time.Tim
 	}
 }
 
-// accept stores a delivery with all that it means, in one transaction, or finds what became of it before. What it
-// returns without error is durable.
-func (s *Service) accept(ctx context.Context, d store.Delivery, r reading) (outcome, error) {
-	var out outcome
-	err := s.store.InTx(ctx, func(tx store.Tx) (err error) {
-		out, err = s.acceptIn(ctx, tx, d, r)
-		return err
-	})
-	return out, err
-}
-
+// acceptIn is accept of any delivery, inside a transaction.
 func (s *Service) acceptIn(ctx context.Context, tx store.Tx, d store.Delivery, r reading) (outcome, error) {
 	d.Held, d.Items, d.ItemsHeld = r.whole, r.items, len(r.held)
 	added, err := tx.AddDelivery(ctx, d)
@@ -138,7 +127,7 @@ func (s *Service) acceptIn(ctx context.Context, tx store.Tx, d store.Delivery, r
 			return recall(ctx, tx, prior)
 		}
 	}
-	cause := bus.Cause{CorrelationID: d.ID, TraceParent: telemetry.TraceParent(ctx)}
+	cause := causeOf(ctx, d)
 	if r.part != nil && d.Held == "" {
 		return s.keep(ctx, tx, d, r, cause)
 	}
@@ -199,7 +188,7 @@ func (s *Service) understand(ctx context.Context, tx store.Tx, d store.Delivery,
 	if err != nil {
 		return err
 	}
-	return s.settle(ctx, tx, people, facts, cause, now)
+	return s.settle(ctx, tx, people, facts, because(cause), now)
 }
 
 // attribute says of facts whose word they are and since when it is known.

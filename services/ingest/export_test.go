@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 )
@@ -22,3 +23,28 @@ func (s *Service) Happenings(ctx context.Context, person string) ([]store.Happen
 
 // MaxUnproven is how many bodies may be in flight whose sender is not known yet.
 const MaxUnproven = maxUnproven
+
+// Sent is what a source sent.
+type Sent struct{ ID, Body string }
+
+// AcceptTogether stores what would wait for the same transaction, and returns the ids of the deliveries; empty: it was not
+// stored.
+func (s *Service) AcceptTogether(ctx context.Context, source string, all ...Sent) ([]string, error) {
+	arrivals := make([]*arrival, len(all))
+	for i, sent := range all {
+		d := newDelivery(source, sent.ID, "source:"+source, []byte(sent.Body), s.now(), s.now())
+		read, err := s.sources[source].read(d.Body, d.SourceTime)
+		if err != nil || !read.single() {
+			return nil, fmt.Errorf("%s is not of one fact: %w", sent.ID, err)
+		}
+		arrivals[i] = newArrival(ctx, d, read)
+	}
+	err := s.acceptTogether(ctx, alone(arrivals))
+	ids := make([]string, len(all))
+	for i, a := range arrivals {
+		if a.stored {
+			ids[i] = a.delivery.ID
+		}
+	}
+	return ids, err
+}

@@ -190,7 +190,7 @@ func (s *Service) receive(r *http.Request, feed *feed, body []byte, message sour
 	ctx = telemetry.Span(telemetry.WithTraceParent(ctx, r.Header.Get(telemetry.HeaderTraceParent)))
 	delivery := newDelivery(feed.Name, message.ID, "source:"+feed.Name, body, message.Time, s.now())
 	delivery.Headers = keptHeaders(r.Header)
-	out, err := s.accept(ctx, delivery, read)
+	out, err := s.accept(ctx, feed, delivery, read)
 	if err != nil {
 		return s.ourFault(feed, err)
 	}

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
+	"github.com/tenurehq/tenure/pkg/batch"
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/outbox"
 	"github.com/tenurehq/tenure/pkg/run"
@@ -183,6 +184,7 @@ type feed struct {
 	form     source.Form
 	mapping  *mapping.Mapping
 	contract roster.Contract
+	arrivals *batch.Batch[*arrival]
 }
 
 // New makes the service. Nothing runs until Run.
@@ -219,7 +221,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		whole:    make(chan struct{}, 1),
 	}
 	for _, src := range cfg.Sources {
-		f := &feed{Source: src, form: source.Own, mapping: src.Mapping, contract: roster.Default()}
+		f := &feed{Source: src, form: source.Own, mapping: src.Mapping, contract: roster.Default(), arrivals: s.newArrivals()}
 		if src.Contract != nil {
 			f.contract = *src.Contract
 		}

@@ -269,7 +269,7 @@ func (s *Service) takeNews(ctx context.Context, tx store.Tx, d store.Delivery, f
 		return 0, err
 	}
 	cause := bus.Cause{CorrelationID: d.ID, TraceParent: telemetry.TraceParent(ctx)}
-	return len(news), s.settle(ctx, tx, people, news, cause, now)
+	return len(news), s.settle(ctx, tx, people, news, because(cause), now)
 }
 
 // news are those of the facts, all of one source's employments, that say something that the source did not say before.

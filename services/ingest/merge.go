@@ -63,7 +63,7 @@ func (s *Service) take(ctx context.Context, tx store.Tx, ids ...string) ([]store
 	for id := range cuts {
 		return nil, fault.New(fault.Refused, "person %s is cut: lift the cut first", id)
 	}
-	if err := s.settle(ctx, tx, people, nil, bus.Cause{TraceParent: telemetry.TraceParent(ctx)}, s.now()); err != nil {
+	if err := s.settle(ctx, tx, people, nil, because(bus.Cause{TraceParent: telemetry.TraceParent(ctx)}), s.now()); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(people, func(a, b store.Person) int { return slices.Index(ids, a.ID) - slices.Index(ids, b.ID) })

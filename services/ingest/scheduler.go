@@ -80,7 +80,7 @@ func (s *Service) fireBatch(ctx context.Context) error {
 		if err != nil || len(people) == 0 {
 			return err
 		}
-		return s.settle(ctx, tx, people, nil, bus.Cause{TraceParent: telemetry.TraceParent(telemetry.Span(ctx))}, now)
+		return s.settle(ctx, tx, people, nil, because(bus.Cause{TraceParent: telemetry.TraceParent(telemetry.Span(ctx))}), now)
 	})
 }
 

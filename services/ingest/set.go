@@ -12,10 +12,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/fault"
 	"github.com/tenurehq/tenure/pkg/rpc"
-	"github.com/tenurehq/tenure/pkg/telemetry"
 	peoplev1 "github.com/tenurehq/tenure/proto/gen/tenure/people/v1"
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 	"github.com/tenurehq/tenure/services/ingest/mapping"
@@ -169,8 +167,8 @@ func (s *Service) set(
 	fact.Employment = about
 	said[0].Fact = fact
 	attribute(delivery, said, now)
-	cause := bus.Cause{CorrelationID: delivery.ID, TraceParent: telemetry.TraceParent(ctx)}
-	if err := s.settle(ctx, tx, people, said, cause, now); err != nil {
+	cause := causeOf(ctx, delivery)
+	if err := s.settle(ctx, tx, people, said, because(cause), now); err != nil {
 		return nil, err
 	}
 	answer := &peoplev1.SetPersonResponse{DeliveryId: delivery.ID, Person: personProto(people[0])}

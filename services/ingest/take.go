@@ -21,7 +21,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // settle works out what was said about people who are locked or new, lets time pass for them until now, stores what
 // became of it and hands the events to the outbox. It is all one transaction with whatever brought it.
-func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person, said []store.Fact, cause bus.Cause, now time.Time) error {
+func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person, said []store.Fact, cause func(person string) bus.Cause, now time.Time) error {
 	slices.SortFunc(people, func(a, b store.Person) int { return strings.Compare(a.ID, b.ID) })
 	known, err := s.known(ctx, tx, people)
 	if err != nil {
@@ -41,11 +41,11 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person
 			accepted = append(accepted, store.Fact{Person: p.ID, Fact: f})
 		}
 		for _, e := range decision.Events {
-			because := cause
-			if because.CorrelationID == "" {
-				because.CorrelationID = origin(e, known[p.ID])
+			from := cause(p.ID)
+			if from.CorrelationID == "" {
+				from.CorrelationID = origin(e, known[p.ID])
 			}
-			if err := story.tell(*p, e, because, now); err != nil {
+			if err := story.tell(*p, e, from, now); err != nil {
 				return err
 			}
 		}

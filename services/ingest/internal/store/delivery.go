@@ -42,17 +42,30 @@ type Item struct {
 
 // AddDelivery stores d unless there is one with the same source, key and variant already; added says which.
 func (t Tx) AddDelivery(ctx context.Context, d Delivery) (added bool, err error) {
-	const insert = `
-INSERT INTO deliveries (id, source, key, variant, body_sha256, body, headers, source_time, received_at, actor,
-                        held, items, items_held)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-ON CONFLICT (source, key, variant) DO NOTHING`
-	rows, err := t.Exec(ctx, insert, d.ID, d.Source, d.Key, d.Variant, d.SHA256, d.Body, d.Headers,
-		sqldb.Micros(d.SourceTime), sqldb.Micros(d.ReceivedAt), d.Actor, d.Held, d.Items, d.ItemsHeld)
-	if err != nil {
-		return false, fmt.Errorf("insert delivery: %w", err)
+	all, err := t.AddDeliveries(ctx, []Delivery{d})
+	return all[d.ID], err
+}
+
+// AddDeliveries is AddDelivery of several, and returns the ids of those that were added.
+func (t Tx) AddDeliveries(ctx context.Context, deliveries []Delivery) (map[string]bool, error) {
+	const columns = 13
+	args := make([]any, 0, columns*len(deliveries))
+	for _, d := range deliveries {
+		args = append(args, d.ID, d.Source, d.Key, d.Variant, d.SHA256, d.Body, d.Headers,
+			sqldb.Micros(d.SourceTime), sqldb.Micros(d.ReceivedAt), d.Actor, d.Held, d.Items, d.ItemsHeld)
 	}
-	return rows == 1, nil
+	insert := `INSERT INTO deliveries (id, source, key, variant, body_sha256, body, headers, source_time, received_at, actor,
+held, items, items_held) VALUES ` + sqldb.Values(len(deliveries), columns) + ` ON CONFLICT (source, key, variant) DO NOTHING RETURNING id`
+	rows, err := t.Query(ctx, insert, args...)
+	ids, err := sqldb.Collect(rows, err, scanString)
+	if err != nil {
+		return nil, fmt.Errorf("insert deliveries: %w", err)
+	}
+	added := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		added[id] = true
+	}
+	return added, nil
 }
 
 const deliveryColumns = `id, source, key, variant, body_sha256, source_time, received_at, actor, held, items, items_held`
