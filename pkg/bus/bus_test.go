@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/bus/bustest"
@@ -134,32 +135,35 @@ func TestFiltersAndBatches(t *testing.T) {
 	}
 }
 
-func TestAFullStreamStopsPublishersAndLosesNothing(t *testing.T) {
+func TestAFullStreamTakesWhatIsNewAndLetsTheOldestGo(t *testing.T) {
 	t.Parallel()
 	server := bustest.NewServer(t)
 	b := bustest.ConnectWith(t, bus.Config{Server: server, MaxBytes: 64 << 10})
-	events := intents(400)
-	var stored int
-	for stored < len(events) {
-		err := b.PublishChunk(t.Context(), events[stored:stored+20])
-		if err != nil {
-			if fault.KindOf(err) != fault.Unavailable {
-				t.Fatalf("a full stream answers %v, want unavailable", err)
-			}
-			break
-		}
-		stored += 20
+	stream, err := bus.JetStream(b).Stream(t.Context(), "TENURE")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if stored == len(events) {
-		t.Fatal("the stream took more than its limit")
+	former := stream.CachedInfo().Config
+	former.Discard = jetstream.DiscardNew // as streams were made once
+	if _, err := bus.JetStream(b).UpdateStream(t.Context(), former); err != nil {
+		t.Fatal(err)
 	}
-	bustest.ConnectWith(t, bus.Config{Server: server, MaxBytes: 1 << 20}) // an operator gives it more room
-	publish(t, b, events[stored:]...)
+	b = bustest.ConnectWith(t, bus.Config{Server: server, MaxBytes: 64 << 10})
+	events := intents(1_000)
+	publish(t, b, events...)
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.State.Bytes > 64<<10 || info.State.FirstSeq == 1 || info.State.LastSeq != uint64(len(events)) {
+		t.Errorf("the stream holds %d bytes, %d to %d", info.State.Bytes, info.State.FirstSeq, info.State.LastSeq)
+	}
 	handle, got := collect()
-	consume(t, b, bus.ConsumerConfig{Name: "full"}, handle)
-	seen := map[uint64]bool{}
-	for len(seen) < len(events) {
-		seen[receive(t, got, "an event").Seq] = true
+	consume(t, b, bus.ConsumerConfig{Name: "late"}, handle)
+	for want := info.State.FirstSeq; want <= info.State.LastSeq; want++ {
+		if e := receive(t, got, "an event that is still there"); e.ID != events[want-1].ID {
+			t.Fatalf("event %s came, want %s", e.ID, events[want-1].ID)
+		}
 	}
 }
 

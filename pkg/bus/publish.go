@@ -22,7 +22,7 @@ const (
 // event that the stream holds already counts as published, so a chunk may be published again. On an error any part
 // of the chunk may have been stored: publish the whole of it again. It waits at most ten seconds.
 //
-// Errors: Unavailable when the stream is full, away or slow; TooLarge when an event can never be published.
+// Errors: Unavailable when the stream is away or slow; TooLarge when an event can never be published.
 func (b *Bus) PublishChunk(ctx context.Context, events []Event) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()

@@ -38,13 +38,15 @@ func (b *Bus) streamConfig() jetstream.StreamConfig {
 		MaxAge:      maxAge,
 		MaxBytes:    maxBytes,
 		MaxMsgSize:  MaxData + (16 << 10), // and the headers
-		Discard:     jetstream.DiscardNew, // a full stream stops the relays and loses nothing
-		DenyDelete:  true,
-		DenyPurge:   true,
-		Storage:     jetstream.FileStorage,
-		Replicas:    max(b.cfg.Replicas, 1),
-		Duplicates:  duplicates,
-		Metadata:    map[string]string{epochKey: rand.Text()},
+		// What leaves a full stream early is in its origin's database until audit has it, which pulls what it lacks. A stream that
+		// took nothing new would keep leavers waiting: docs/adr/0015-a-full-stream-lets-the-oldest-go.md.
+		Discard:    jetstream.DiscardOld,
+		DenyDelete: true,
+		DenyPurge:  true,
+		Storage:    jetstream.FileStorage,
+		Replicas:   max(b.cfg.Replicas, 1),
+		Duplicates: duplicates,
+		Metadata:   map[string]string{epochKey: rand.Text()},
 	}
 }
 
@@ -71,17 +73,17 @@ func (b *Bus) ensureStream(ctx context.Context) error {
 // adjust changes a stream that was made under other settings, if this process may.
 func (b *Bus) adjust(ctx context.Context, is jetstream.StreamConfig) error {
 	should := b.streamConfig()
-	if is.MaxBytes == should.MaxBytes && is.Replicas == should.Replicas {
+	if is.MaxBytes == should.MaxBytes && is.Replicas == should.Replicas && is.Discard == should.Discard {
 		return nil
 	}
 	if !b.cfg.Manage && b.cfg.Server == nil {
 		return nil // another process's settings stand
 	}
-	is.MaxBytes, is.Replicas = should.MaxBytes, should.Replicas
+	is.MaxBytes, is.Replicas, is.Discard = should.MaxBytes, should.Replicas, should.Discard
 	if _, err := b.js.UpdateStream(ctx, is); err != nil {
 		return fault.New(kindOf(err), "change stream %s to %d bytes and %d replicas: %w", streamName, is.MaxBytes, is.Replicas, err)
 	}
-	b.log.Info("stream changed", zap.Int64("max_bytes", is.MaxBytes), zap.Int("replicas", is.Replicas))
+	b.log.Info("stream changed", zap.Int64("max_bytes", is.MaxBytes), zap.Int("replicas", is.Replicas), zap.Stringer("discard", is.Discard))
 	return nil
 }
 

@@ -174,7 +174,7 @@ func TestTheStreamKeepsWhatItHolds(t *testing.T) {
 		t.Error("the stream was purged")
 	}
 	got := stream.CachedInfo().Config
-	if got.Retention != jetstream.LimitsPolicy || got.Discard != jetstream.DiscardNew || got.MaxAge != 72*time.Hour || got.Storage != jetstream.FileStorage || got.MaxBytes != 1<<30 {
+	if got.Retention != jetstream.LimitsPolicy || got.Discard != jetstream.DiscardOld || got.MaxAge != 72*time.Hour || got.Storage != jetstream.FileStorage || got.MaxBytes != 1<<30 {
 		t.Errorf("the stream is %+v", got)
 	}
 }

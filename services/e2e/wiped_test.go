@@ -30,10 +30,36 @@ func TestAWipedStreamLosesNothing(t *testing.T) {
 				if !tabled() {
 					t.Parallel()
 				}
-				newWiped(t, engine).run(t, how, underWay)
+				newWiped(t, engine, "").run(t, how, underWay)
 			})
 		}
 	}
+}
+
+// A stream that is far too small for what is under way takes all that is new, and who missed a message that left comes to the same
+// end.
+func TestAFullStreamStopsNobody(t *testing.T) {
+	t.Parallel()
+	w := newWiped(t, sqldb.SQLite, "nats: {max_bytes: 262144}") // about 20 people
+	hr, o := w.hr(t), w.dial(t)
+	for range 4 {
+		if _, err := hr.post(t, w.join(t, 100)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitFor(t, 4*time.Minute, "everybody to be at their end", func() (bool, string) {
+		n := w.arrived(t, o)
+		return n == w.joined, fmt.Sprintf("%d of %d", n, w.joined)
+	})
+	await(t, "nothing to wait for room in the stream", func() (bool, string) {
+		now := figures{}
+		if err := readFrom(t.Context(), w.metrics, now); err != nil {
+			t.Fatal(err)
+		}
+		oldest := now.greatest("tenure_outbox_oldest_seconds")
+		return oldest == 0, fmt.Sprintf("since %.0f s", oldest)
+	})
+	w.check(t)
 }
 
 // wiped is a Tenure whose stream's store is deleted.
@@ -44,7 +70,7 @@ type wiped struct {
 	joined int
 }
 
-func newWiped(t *testing.T, engine string) *wiped {
+func newWiped(t *testing.T, engine, more string) *wiped {
 	t.Helper()
 	w := &wiped{engine: engine, apps: map[string]wiki{}}
 	applications, grants := "", ""
@@ -54,7 +80,7 @@ func newWiped(t *testing.T, engine string) *wiped {
 		applications += demoApplication(name, at, []string{"group:staff"}, "")
 		grants += fmt.Sprintf("      - {app: %s, entitlement: \"group:staff\"}\n", name)
 	}
-	p := plan{applications: applications, logLevel: "warn"}
+	p := plan{applications: applications, logLevel: "warn", more: more}
 	if engine == sqldb.Postgres {
 		p.database = sqltest.PostgresServer(t)
 	}
