@@ -19,9 +19,9 @@ import (
 const (
 	hour = time.Hour
 	day  = 24 * time.Hour
-	// censusEvery is how often people are counted, and censusOld when a count is not used any more.
+	// censusEvery is how often people are counted. Where there are many that takes a while, of which it is every hundredth part at most.
 	censusEvery = time.Minute
-	censusOld   = 2 * censusEvery
+	censusShare = 100
 )
 
 // errDoubt ends a transaction that would hold somebody: people are counted anew, and causes asked for, before it is so.
@@ -31,18 +31,22 @@ var errDoubt = errors.New("somebody would be held")
 type census struct {
 	mu         sync.Mutex
 	counted    time.Time // by time.Now; zero: never
+	took       time.Duration
 	population brake.Population
 }
+
+// every is how often people are counted. mu is held.
+func (c *census) every() time.Duration { return max(censusEvery, censusShare*c.took) }
 
 // population is a recent count of people; sure: one that was begun after this call. It is read outside of transactions:
 // counting everybody while nobody may decide would be slow.
 func (s *Service) population(ctx context.Context, sure bool) (brake.Population, error) {
 	since := time.Now()
-	if !sure {
-		since = since.Add(-censusOld)
-	}
 	s.census.mu.Lock()
 	defer s.census.mu.Unlock()
+	if !sure {
+		since = since.Add(-2 * s.census.every()) // the next one is late by then
+	}
 	if s.census.counted.After(since) {
 		return s.census.population, nil
 	}
@@ -53,22 +57,24 @@ func (s *Service) population(ctx context.Context, sure bool) (brake.Population, 
 	}
 	people := standing[""]
 	delete(standing, "")
-	s.census.counted, s.census.population = began, brake.Population{People: people, Apps: standing}
+	s.census.counted, s.census.took = began, time.Since(began)
+	s.census.population = brake.Population{People: people, Apps: standing}
 	return s.census.population, nil
 }
 
 // recount keeps the census young, so that no leaver waits for it.
 func (s *Service) recount(ctx context.Context) error {
-	tick := time.NewTicker(censusEvery)
-	defer tick.Stop()
 	for {
 		if _, err := s.population(ctx, true); err != nil && ctx.Err() == nil {
 			s.log.Warn("people with access not counted", zap.Error(err))
 		}
+		s.census.mu.Lock()
+		every := s.census.every()
+		s.census.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(every):
 		}
 	}
 }
