@@ -33,16 +33,14 @@ func (s *Service) newArrivals() *batch.Batch[*arrival] {
 	return batch.New(batch.Config{Most: togetherMax}, func(ctx context.Context, all []*arrival) error {
 		ctx, cancel := context.WithTimeout(ctx, commitWait)
 		defer cancel()
-		if err := s.acceptTogether(ctx, alone(all)); err != nil {
-			return nil //nolint:nilerr // each is tried by itself now, and told of its own error
-		}
+		_ = s.acceptTogether(ctx, distinct(all)) // when it fails, each is tried by itself and told of its own error
 		return nil
 	})
 }
 
-// alone returns those of all that speak of nobody of whom one before speaks, in the order of their keys: two
+// distinct returns those of all that speak of nobody of whom one before speaks, in the order of their keys: two
 // transactions that meet wait for one another and do not deadlock.
-func alone(all []*arrival) []*arrival {
+func distinct(all []*arrival) []*arrival {
 	spoken := make(map[[2]string]bool, 2*len(all))
 	var out []*arrival
 	for _, a := range all {

@@ -39,7 +39,7 @@ func (s *Service) AcceptTogether(ctx context.Context, source string, all ...Sent
 		}
 		arrivals[i] = newArrival(ctx, d, read)
 	}
-	err := s.acceptTogether(ctx, alone(arrivals))
+	err := s.acceptTogether(ctx, distinct(arrivals))
 	ids := make([]string, len(all))
 	for i, a := range arrivals {
 		if a.stored {

@@ -9,7 +9,6 @@ import (
 	"embed"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -80,9 +79,6 @@ const (
 	number = "BIGINT"
 	blob   = "BYTEA"
 )
-
-// parameter is the nth of a statement.
-func parameter(n int) string { return "$" + strconv.Itoa(n) }
 
 // statements makes the text of a statement for each number of rows once.
 func statements(text func(rows int) string) func(rows int) string {
