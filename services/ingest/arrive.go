@@ -20,12 +20,22 @@ type arrival struct {
 	delivery store.Delivery
 	fact     store.Fact
 	cause    bus.Cause
-	stored   bool // else it has to be looked at by itself
+	over     <-chan struct{} // closed when its sender is not answered any more
+	stored   bool            // else it has to be looked at by itself
 }
 
 func newArrival(ctx context.Context, d store.Delivery, r reading) *arrival {
 	d.Items = r.items
-	return &arrival{delivery: d, fact: r.facts[0], cause: causeOf(ctx, d)}
+	return &arrival{delivery: d, fact: r.facts[0], cause: causeOf(ctx, d), over: ctx.Done()}
+}
+
+func (a *arrival) isOver() bool {
+	select {
+	case <-a.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // newArrivals stores what arrives at a source while an earlier transaction of it is under way in the next one.
@@ -33,7 +43,8 @@ func (s *Service) newArrivals() *batch.Batch[*arrival] {
 	return batch.New(batch.Config{Most: togetherMax}, func(ctx context.Context, all []*arrival) error {
 		ctx, cancel := context.WithTimeout(ctx, commitWait)
 		defer cancel()
-		_ = s.acceptTogether(ctx, distinct(all)) // when it fails, each is tried by itself and told of its own error
+		all = slices.DeleteFunc(all, (*arrival).isOver) // many, after a database that hung: nobody waits for them
+		_ = s.acceptTogether(ctx, distinct(all))        // when it fails, each is tried by itself and told of its own error
 		return nil
 	})
 }
@@ -61,6 +72,9 @@ var errOnePerson = errors.New("two deliveries speak of one person")
 // acceptTogether stores deliveries of one source with all that they mean, in one transaction, and says of each that was new that
 // it is stored.
 func (s *Service) acceptTogether(ctx context.Context, all []*arrival) error {
+	if len(all) == 0 {
+		return nil
+	}
 	deliveries := make([]store.Delivery, len(all))
 	for i, a := range all {
 		deliveries[i] = a.delivery
