@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/batch"
 	"github.com/tenurehq/tenure/pkg/bus"
@@ -12,8 +13,13 @@ import (
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 )
 
-// togetherMax is how many deliveries share a transaction at most.
-const togetherMax = 32
+const (
+	// togetherMax is how many deliveries share a transaction at most.
+	togetherMax = 32
+	// togetherWait is how long they have together. One who is held up, by somebody else's transaction, holds up the others for as long;
+	// then each has the rest of commitWait by itself.
+	togetherWait = 2 * time.Second
+)
 
 // arrival is a delivery of one fact, on its way into a transaction that it may share with others of its source.
 type arrival struct {
@@ -41,7 +47,7 @@ func (a *arrival) isOver() bool {
 // newArrivals stores what arrives at a source while an earlier transaction of it is under way in the next one.
 func (s *Service) newArrivals() *batch.Batch[*arrival] {
 	return batch.New(batch.Config{Most: togetherMax}, func(ctx context.Context, all []*arrival) error {
-		ctx, cancel := context.WithTimeout(ctx, commitWait)
+		ctx, cancel := context.WithTimeout(ctx, togetherWait)
 		defer cancel()
 		all = slices.DeleteFunc(all, (*arrival).isOver) // many, after a database that hung: nobody waits for them
 		_ = s.acceptTogether(ctx, distinct(all))        // when it fails, each is tried by itself and told of its own error
@@ -49,8 +55,8 @@ func (s *Service) newArrivals() *batch.Batch[*arrival] {
 	})
 }
 
-// distinct returns those of all that speak of nobody of whom one before speaks, in the order of their keys: two
-// transactions that meet wait for one another and do not deadlock.
+// distinct returns those of all that speak of nobody of whom one before speaks, in the order of their keys, as employments, person keys
+// and user names are written, too: two transactions that meet wait for one another.
 func distinct(all []*arrival) []*arrival {
 	spoken := make(map[[2]string]bool, 2*len(all))
 	var out []*arrival
@@ -130,11 +136,7 @@ func because(cause bus.Cause) func(person string) bus.Cause {
 // returns without error is durable. One of a single fact, as most are, may share the transaction.
 func (s *Service) accept(ctx context.Context, f *feed, d store.Delivery, r reading) (out outcome, err error) {
 	if r.single() {
-		a := newArrival(ctx, d, r)
-		if err := f.arrivals.Do(ctx, a); err != nil {
-			return outcome{}, err
-		}
-		if a.stored {
+		if f.together(ctx, newArrival(ctx, d, r)) {
 			return outcome{id: d.ID, items: r.results()}, nil
 		}
 	}
@@ -143,6 +145,25 @@ func (s *Service) accept(ctx context.Context, f *feed, d store.Delivery, r readi
 		return err
 	})
 	return out, err
+}
+
+// together stores a delivery with others that arrive, and tells whether it did. It takes no longer than ctx: then nobody knows, and
+// the delivery's sender has to send it again.
+func (f *feed) together(ctx context.Context, a *arrival) bool {
+	done := make(chan bool, 1)
+	go func() {
+		defer close(done)
+		defer func() { _ = recover() }() // what panics does so again, where it is reported, when it is tried by itself
+		if err := f.arrivals.Do(ctx, a); err == nil {
+			done <- a.stored
+		}
+	}()
+	select {
+	case stored := <-done:
+		return stored
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // single tells whether a reading is of one fact and nothing else.

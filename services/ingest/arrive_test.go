@@ -1,13 +1,17 @@
 package ingest_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tenurehq/tenure/pkg/sqldb"
+	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 	"github.com/tenurehq/tenure/services/ingest"
 )
 
@@ -90,4 +94,49 @@ func TestDeliveriesThatTurnOutToSpeakOfOnePersonShareNothing(t *testing.T) {
 			t.Errorf("%d facts are stored of one person", n)
 		}
 	})
+}
+
+func TestOneWhoIsHeldUpHoldsUpTheOthersForAMomentOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqltest.New(t, "postgres", ingest.Migrations()...))
+	w.deliver("known", changed(ann()))
+	w.pass(time.Second)
+	locked, release, over := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		over <- w.db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+			if _, err := tx.Exec(t.Context(), `UPDATE people SET version = version`); err != nil {
+				return err
+			}
+			close(locked)
+			<-release
+			return nil
+		})
+	}()
+	<-locked
+	request := func(id, body string) *http.Request { return w.signed("acme-hr", id, body) }
+	var all, others sync.WaitGroup
+	about := request("ann", changed(ann().with("title", "Principal")))
+	all.Go(func() {
+		if answer := w.send(about); answer.status != http.StatusAccepted {
+			t.Errorf("who was held up was answered %d %s", answer.status, answer.text)
+		}
+	})
+	for n := range 8 {
+		id := fmt.Sprint(20_000 + n)
+		r := request(id, changed(ann().with("external_id", id)))
+		others.Go(func() {
+			if answer := w.send(r); answer.status != http.StatusAccepted {
+				t.Errorf("%s was answered %d %s", id, answer.status, answer.text)
+			}
+		})
+	}
+	others.Wait() // while the one is held up
+	close(release)
+	all.Wait()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+	if got := kinds(w.timeline("10001")); len(got) != 2 {
+		t.Errorf("%v happened to who was held up", got)
+	}
 }

@@ -11,9 +11,9 @@ func OfDeaths() []Bug {
 		}
 	}
 	return []Bug{
-		bug("a webhook is answered before it is stored", "ingest_ingest.(*Service).accept:_before_commit#1", "services/ingest",
-			Edit{"http.go", "out, err := s.accept(ctx, delivery, read)", `out := outcome{id: delivery.ID}
-	go func() { _, _ = s.accept(context.WithoutCancel(ctx), delivery, read) }()`}),
+		bug("a webhook is answered before it is stored", "ingest_ingest.(*Service).acceptTogether:_before_commit#1", "services/ingest",
+			Edit{"http.go", "out, err := s.accept(ctx, feed, delivery, read)", `out := outcome{id: delivery.ID}
+	go func() { _, _ = s.accept(context.WithoutCancel(ctx), feed, delivery, read) }()`}),
 		bug("what is numbered is not kept", "ingest_outbox.(*sender).publish:_before_publishing#1", "pkg/outbox",
 			Edit{
 				"store.go", "INSERT INTO outbox_sent (first_seq, last_seq, lane, created_at, events) VALUES ($1, $2, $3, $4, $5)`",
