@@ -19,9 +19,11 @@ import (
 const (
 	hour = time.Hour
 	day  = 24 * time.Hour
-	// censusEvery is how often people are counted. Where there are many that takes a while, of which it is every hundredth part at most.
+	// censusEvery is how often people are counted. Where there are so many that this takes long it is done less often, so that it
+	// is a hundredth of the time, up to censusLate: by an old count too many may be released of a company that shrank.
 	censusEvery = time.Minute
 	censusShare = 100
+	censusLate  = 10 * time.Minute
 )
 
 // errDoubt ends a transaction that would hold somebody: people are counted anew, and causes asked for, before it is so.
@@ -36,7 +38,7 @@ type census struct {
 }
 
 // every is how often people are counted. mu is held.
-func (c *census) every() time.Duration { return max(censusEvery, censusShare*c.took) }
+func (c *census) every() time.Duration { return min(max(censusEvery, censusShare*c.took), censusLate) }
 
 // population is a recent count of people; sure: one that was begun after this call. It is read outside of transactions:
 // counting everybody while nobody may decide would be slow.
@@ -65,12 +67,14 @@ func (s *Service) population(ctx context.Context, sure bool) (brake.Population, 
 // recount keeps the census young, so that no leaver waits for it.
 func (s *Service) recount(ctx context.Context) error {
 	for {
-		if _, err := s.population(ctx, true); err != nil && ctx.Err() == nil {
-			s.log.Warn("people with access not counted", zap.Error(err))
-		}
+		_, err := s.population(ctx, true)
 		s.census.mu.Lock()
 		every := s.census.every()
 		s.census.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("people with access not counted", zap.Error(err))
+			every = censusEvery
+		}
 		select {
 		case <-ctx.Done():
 			return nil
