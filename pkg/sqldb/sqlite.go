@@ -29,7 +29,9 @@ const (
 	// The writer's, in KiB, is a few times what a group of transactions changes. A commit often goes through all of it, when a
 	// page was split: SQLite numbers it beyond all others for a moment, and then looks for such. What is not in it is in the kernel's.
 	sqliteWriter = "-4000"
-	sqliteNow    = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+	// What a savepoint goes back to stays in memory: else each that changes 16 pages makes a file. Readers may sort on the disk.
+	sqliteSaved = "PRAGMA temp_store = MEMORY"
+	sqliteNow   = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 )
 
 // sqliteEngine is one writer connection, owned by the writer's goroutine, and a pool of readers.
@@ -81,13 +83,16 @@ func connectSQLite(ctx context.Context, cfg Config, sets []Migrations) (*sqliteE
 		}
 		made := newSQLiteConn(conn)
 		e.conns = append(e.conns, made)
+		own := sqliteReader
 		if i == 0 {
-			continue // the writer's
+			own = sqliteSaved // the writer's
 		}
-		if _, err := conn.ExecContext(ctx, sqliteReader); err != nil {
+		if _, err := conn.ExecContext(ctx, own); err != nil {
 			return nil, errors.Join(classify(err), e.disconnect())
 		}
-		e.readers <- made
+		if i > 0 {
+			e.readers <- made
+		}
 	}
 	e.writer = startWriter(e.conns[0]) //nolint:contextcheck // the writer outlives the opening
 	return e, nil
@@ -122,7 +127,6 @@ func sqliteDSN(path string, extra []string) string {
 		"foreign_keys(ON)",
 		"recursive_triggers(ON)", // or REPLACE would delete without firing an append-only table's trigger
 		"trusted_schema(OFF)",
-		"temp_store(MEMORY)", // what a savepoint goes back to, too: else each that changes 16 pages makes a file
 		"wal_autocheckpoint(" + sqliteCheckpointPages + ")",
 		"journal_size_limit(67108864)",
 		"cache_size(" + sqliteWriter + ")",
