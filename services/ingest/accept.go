@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/telemetry"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 	"github.com/tenurehq/tenure/services/ingest/mapping"
@@ -94,6 +95,19 @@ func newDelivery(source, key, actor string, body []byte, sent, received time.Tim
 	return store.Delivery{
 		ID: newID(), Source: source, Key: key, SHA256: sum[:], Body: body, SourceTime: sent, ReceivedAt: received, Actor: actor,
 	}
+}
+
+// accept stores a delivery with all that it means, in one transaction, or finds what became of it before. What it
+// returns without error is durable. One of a single fact, as most are, may share the transaction.
+func (s *Service) accept(ctx context.Context, f *feed, d store.Delivery, r reading) (out outcome, err error) {
+	if r.single() && s.together(ctx, f, newArrival(ctx, d, r)) {
+		return outcome{id: d.ID, items: r.results()}, nil
+	}
+	err = s.store.InTx(ctx, func(tx store.Tx) (err error) {
+		out, err = s.acceptIn(ctx, tx, d, r)
+		return err
+	})
+	return out, err
 }
 
 // acceptIn is accept of any delivery, inside a transaction.
@@ -191,6 +205,11 @@ func (s *Service) understand(ctx context.Context, tx store.Tx, d store.Delivery,
 	return s.settle(ctx, tx, people, facts, because(cause), now)
 }
 
+// causeOf is what a delivery is to the events that it brings.
+func causeOf(ctx context.Context, d store.Delivery) bus.Cause {
+	return bus.Cause{CorrelationID: d.ID, TraceParent: telemetry.TraceParent(ctx)}
+}
+
 // attribute says of facts whose word they are and since when it is known.
 func attribute(d store.Delivery, facts []store.Fact, now time.Time) {
 	key := d.Key
@@ -200,6 +219,11 @@ func attribute(d store.Delivery, facts []store.Fact, now time.Time) {
 	for i := range facts {
 		facts[i].Source, facts[i].Key, facts[i].DeliveryID, facts[i].Actor, facts[i].Known = d.Source, key, d.ID, d.Actor, now
 	}
+}
+
+// single tells whether a reading is of one fact and nothing else.
+func (r reading) single() bool {
+	return r.part == nil && r.whole == "" && len(r.held) == 0 && len(r.facts) == 1
 }
 
 // results is what became of each item, in order.

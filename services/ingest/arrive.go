@@ -7,9 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/tenurehq/tenure/pkg/batch"
 	"github.com/tenurehq/tenure/pkg/bus"
-	"github.com/tenurehq/tenure/pkg/telemetry"
 	"github.com/tenurehq/tenure/services/ingest/internal/store"
 )
 
@@ -50,7 +51,9 @@ func (s *Service) newArrivals() *batch.Batch[*arrival] {
 		ctx, cancel := context.WithTimeout(ctx, togetherWait)
 		defer cancel()
 		all = slices.DeleteFunc(all, (*arrival).isOver) // many, after a database that hung: nobody waits for them
-		_ = s.acceptTogether(ctx, distinct(all))        // when it fails, each is tried by itself and told of its own error
+		if err := s.acceptTogether(ctx, distinct(all)); err != nil {
+			s.log.Debug("deliveries are stored one by one, not together", zap.Int("deliveries", len(all)), zap.Error(err))
+		}
 		return nil
 	})
 }
@@ -87,34 +90,28 @@ func (s *Service) acceptTogether(ctx context.Context, all []*arrival) error {
 	}
 	var added map[string]bool
 	err := s.store.InTx(ctx, func(tx store.Tx) (err error) {
-		if added, err = tx.AddDeliveries(ctx, deliveries); err != nil {
+		if added, err = tx.AddDeliveries(ctx, deliveries); err != nil || len(added) == 0 {
 			return err
 		}
 		now := s.now()
 		var facts []store.Fact
-		causes := make(map[string]bus.Cause, len(all)) // by delivery
+		var causes []bus.Cause // of the facts
 		for _, a := range all {
-			if !added[a.delivery.ID] {
-				continue
+			if added[a.delivery.ID] {
+				facts, causes = append(facts, a.fact), append(causes, a.cause)
+				attribute(a.delivery, facts[len(facts)-1:], now)
 			}
-			said := []store.Fact{a.fact}
-			attribute(a.delivery, said, now)
-			facts = append(facts, said...)
-			causes[a.delivery.ID] = a.cause
-		}
-		if len(facts) == 0 {
-			return nil
 		}
 		people, err := s.open(ctx, tx, all[0].delivery.Source, facts)
 		if err != nil {
 			return err
 		}
 		of := make(map[string]bus.Cause, len(people))
-		for _, f := range facts {
+		for i, f := range facts {
 			if _, twice := of[f.Person]; twice {
 				return errOnePerson
 			}
-			of[f.Person] = causes[f.DeliveryID]
+			of[f.Person] = causes[i]
 		}
 		return s.settle(ctx, tx, people, facts, func(person string) bus.Cause { return of[person] }, now)
 	})
@@ -127,33 +124,17 @@ func (s *Service) acceptTogether(ctx context.Context, all []*arrival) error {
 	return nil
 }
 
-// because is the cause of all that one delivery, or time, brings.
-func because(cause bus.Cause) func(person string) bus.Cause {
-	return func(string) bus.Cause { return cause }
-}
-
-// accept stores a delivery with all that it means, in one transaction, or finds what became of it before. What it
-// returns without error is durable. One of a single fact, as most are, may share the transaction.
-func (s *Service) accept(ctx context.Context, f *feed, d store.Delivery, r reading) (out outcome, err error) {
-	if r.single() {
-		if f.together(ctx, newArrival(ctx, d, r)) {
-			return outcome{id: d.ID, items: r.results()}, nil
-		}
-	}
-	err = s.store.InTx(ctx, func(tx store.Tx) (err error) {
-		out, err = s.acceptIn(ctx, tx, d, r)
-		return err
-	})
-	return out, err
-}
-
 // together stores a delivery with others that arrive, and tells whether it did. It takes no longer than ctx: then nobody knows, and
 // the delivery's sender has to send it again.
-func (f *feed) together(ctx context.Context, a *arrival) bool {
+func (s *Service) together(ctx context.Context, f *feed, a *arrival) bool {
 	done := make(chan bool, 1)
 	go func() {
 		defer close(done)
-		defer func() { _ = recover() }() // what panics does so again, where it is reported, when it is tried by itself
+		defer func() {
+			if value := recover(); value != nil { // as a request that panics does not end the process either
+				s.log.Error("storing deliveries together panicked", zap.Any("panic", value), zap.Stack("stack"))
+			}
+		}()
 		if err := f.arrivals.Do(ctx, a); err == nil {
 			done <- a.stored
 		}
@@ -164,14 +145,4 @@ func (f *feed) together(ctx context.Context, a *arrival) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// single tells whether a reading is of one fact and nothing else.
-func (r reading) single() bool {
-	return r.part == nil && r.whole == "" && len(r.held) == 0 && len(r.facts) == 1
-}
-
-// causeOf is what a delivery is to the events that it brings.
-func causeOf(ctx context.Context, d store.Delivery) bus.Cause {
-	return bus.Cause{CorrelationID: d.ID, TraceParent: telemetry.TraceParent(ctx)}
 }

@@ -68,6 +68,11 @@ func (s *Service) settle(ctx context.Context, tx store.Tx, people []store.Person
 	return nil
 }
 
+// because is the cause of all that one delivery, or time, brings.
+func because(cause bus.Cause) func(person string) bus.Cause {
+	return func(string) bus.Cause { return cause }
+}
+
 // known loads what was said before about those of the people who are not new.
 func (s *Service) known(ctx context.Context, tx store.Tx, people []store.Person) (map[string][]timeline.Fact, error) {
 	var ids []string
