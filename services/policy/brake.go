@@ -37,8 +37,10 @@ type census struct {
 	population brake.Population
 }
 
-// every is how often people are counted. mu is held.
-func (c *census) every() time.Duration { return min(max(censusEvery, censusShare*c.took), censusLate) }
+// every is how often people are counted when it takes so long.
+func every(took time.Duration) time.Duration {
+	return min(max(censusEvery, censusShare*took), censusLate)
+}
 
 // population is a recent count of people; sure: one that was begun after this call. It is read outside of transactions:
 // counting everybody while nobody may decide would be slow.
@@ -47,7 +49,7 @@ func (s *Service) population(ctx context.Context, sure bool) (brake.Population, 
 	s.census.mu.Lock()
 	defer s.census.mu.Unlock()
 	if !sure {
-		since = since.Add(-2 * s.census.every()) // the next one is late by then
+		since = since.Add(-2 * every(s.census.took)) // the next one is late by then
 	}
 	if s.census.counted.After(since) {
 		return s.census.population, nil
@@ -69,16 +71,16 @@ func (s *Service) recount(ctx context.Context) error {
 	for {
 		_, err := s.population(ctx, true)
 		s.census.mu.Lock()
-		every := s.census.every()
+		again := every(s.census.took)
 		s.census.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("people with access not counted", zap.Error(err))
-			every = censusEvery
+			again = censusEvery
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(every):
+		case <-time.After(again):
 		}
 	}
 }

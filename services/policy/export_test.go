@@ -22,6 +22,9 @@ func (s *Service) Hear(ctx context.Context, events ...bus.Event) error {
 	return s.onLifecycle(ctx, events)
 }
 
+// Every is how often people are counted when it takes so long.
+func Every(took time.Duration) time.Duration { return every(took) }
+
 // ReleaseHeld is what repair does every second.
 func (s *Service) ReleaseHeld(ctx context.Context) error { return s.releaseHeld(ctx) }
 
