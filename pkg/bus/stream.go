@@ -81,7 +81,7 @@ func (b *Bus) adjust(ctx context.Context, is jetstream.StreamConfig) error {
 	}
 	is.MaxBytes, is.Replicas, is.Discard = should.MaxBytes, should.Replicas, should.Discard
 	if _, err := b.js.UpdateStream(ctx, is); err != nil {
-		return fault.New(kindOf(err), "change stream %s to %d bytes and %d replicas: %w", streamName, is.MaxBytes, is.Replicas, err)
+		return fault.New(kindOf(err), "change stream %s to %d bytes, %d replicas and %v: %w", streamName, is.MaxBytes, is.Replicas, is.Discard, err)
 	}
 	b.log.Info("stream changed", zap.Int64("max_bytes", is.MaxBytes), zap.Int("replicas", is.Replicas), zap.Stringer("discard", is.Discard))
 	return nil

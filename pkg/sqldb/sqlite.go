@@ -83,16 +83,16 @@ func connectSQLite(ctx context.Context, cfg Config, sets []Migrations) (*sqliteE
 		}
 		made := newSQLiteConn(conn)
 		e.conns = append(e.conns, made)
-		own := sqliteReader
 		if i == 0 {
-			own = sqliteSaved // the writer's
+			continue // the writer's
 		}
-		if _, err := conn.ExecContext(ctx, own); err != nil {
+		if _, err := conn.ExecContext(ctx, sqliteReader); err != nil {
 			return nil, errors.Join(classify(err), e.disconnect())
 		}
-		if i > 0 {
-			e.readers <- made
-		}
+		e.readers <- made
+	}
+	if _, err := e.conns[0].conn.ExecContext(ctx, sqliteSaved); err != nil {
+		return nil, errors.Join(classify(err), e.disconnect())
 	}
 	e.writer = startWriter(e.conns[0]) //nolint:contextcheck // the writer outlives the opening
 	return e, nil

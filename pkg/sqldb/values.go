@@ -23,8 +23,8 @@ const MaxParams = 32766
 // In the second form PostgreSQL takes parameters for TEXT; for whole numbers see ValuesAs. rows*cols must not exceed
 // MaxParams. Numbers of rows that vary widely fill the statement caches: callers with very many rows use chunks of
 // one size. What all of many rows are compared with is given in each row, not as one more parameter after them: SQLite
-// (since 3.50 or so) plans a statement anew when a parameter that a column is compared with was or becomes 0 or 1, and takes all
-// beyond the 31st for one.
+// (3.54) plans a statement anew when a parameter that a column is compared with was or becomes 0 or 1, and takes all beyond the
+// 31st for one.
 func Values(rows, cols int) string { return values(rows, make([]string, cols)) }
 
 // ValuesAs is Values with a type for each column, TEXT, BIGINT or BYTEA, for where PostgreSQL cannot see it:
