@@ -62,7 +62,7 @@ func TestAFullStreamStopsNobody(t *testing.T) {
 	w.check(t)
 }
 
-// wiped is a Tenure whose stream's store is deleted.
+// wiped is a Tenure whose stream loses what it holds.
 type wiped struct {
 	*tenure
 	engine string
