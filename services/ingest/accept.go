@@ -100,8 +100,13 @@ func newDelivery(source, key, actor string, body []byte, sent, received time.Tim
 // accept stores a delivery with all that it means, in one transaction, or finds what became of it before. What it
 // returns without error is durable. One of a single fact, as most are, may share the transaction.
 func (s *Service) accept(ctx context.Context, f *feed, d store.Delivery, r reading) (out outcome, err error) {
-	if r.single() && s.together(ctx, f, newArrival(ctx, d, r)) {
-		return outcome{id: d.ID, items: r.results()}, nil
+	if r.single() {
+		switch stored, err := s.together(ctx, f, newArrival(ctx, d, r)); {
+		case err != nil:
+			return outcome{}, err
+		case stored:
+			return outcome{id: d.ID, items: r.results()}, nil
+		}
 	}
 	err = s.store.InTx(ctx, func(tx store.Tx) (err error) {
 		out, err = s.acceptIn(ctx, tx, d, r)

@@ -28,7 +28,8 @@ type arrival struct {
 	fact     store.Fact
 	cause    bus.Cause
 	over     <-chan struct{} // closed when its sender is not answered any more
-	stored   bool            // else it has to be looked at by itself
+	stored   bool            // else, without an error, it has to be looked at by itself
+	err      error           // of a transaction that was its own
 }
 
 func newArrival(ctx context.Context, d store.Delivery, r reading) *arrival {
@@ -51,7 +52,11 @@ func (s *Service) newArrivals() *batch.Batch[*arrival] {
 		ctx, cancel := context.WithTimeout(ctx, togetherWait)
 		defer cancel()
 		all = slices.DeleteFunc(all, (*arrival).isOver) // many, after a database that hung: nobody waits for them
-		if err := s.acceptTogether(ctx, distinct(all)); err != nil {
+		switch err := s.acceptTogether(ctx, distinct(all)); {
+		case err == nil:
+		case len(all) == 1 && ctx.Err() == nil:
+			all[0].err = err
+		default:
 			s.log.Debug("deliveries are stored one by one, not together", zap.Int("deliveries", len(all)), zap.Error(err))
 		}
 		return nil
@@ -124,10 +129,10 @@ func (s *Service) acceptTogether(ctx context.Context, all []*arrival) error {
 	return nil
 }
 
-// together stores a delivery with others that arrive, and tells whether it did. It takes no longer than ctx: then nobody knows, and
-// the delivery's sender has to send it again.
-func (s *Service) together(ctx context.Context, f *feed, a *arrival) bool {
-	done := make(chan bool, 1)
+// together stores a delivery with others that arrive, and tells whether it did; without an error it may still be stored by itself. It
+// takes no longer than ctx: then nobody knows, and the delivery's sender has to send it again.
+func (s *Service) together(ctx context.Context, f *feed, a *arrival) (stored bool, err error) {
+	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer func() {
@@ -135,14 +140,12 @@ func (s *Service) together(ctx context.Context, f *feed, a *arrival) bool {
 				s.log.Error("storing deliveries together panicked", zap.Any("panic", value), zap.Stack("stack"))
 			}
 		}()
-		if err := f.arrivals.Do(ctx, a); err == nil {
-			done <- a.stored
-		}
+		_ = f.arrivals.Do(ctx, a) // fails only when another one's call panicked, and then nothing is stored
 	}()
 	select {
-	case stored := <-done:
-		return stored
+	case <-done:
+		return a.stored, a.err
 	case <-ctx.Done():
-		return false
+		return false, ctx.Err()
 	}
 }
