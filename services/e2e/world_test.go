@@ -34,6 +34,7 @@ type world struct {
 	cli       func(*testing.T, ...string) ran
 
 	words      []posted          // what HR said, in its order
+	first      posting           // of them
 	deliveries map[string]string // of what was accepted, by the webhook's id
 }
 
@@ -106,6 +107,9 @@ func (w *world) say(t *testing.T, records ...record) <-chan struct{} {
 	for _, r := range records {
 		p := says(t, fmt.Sprintf("word-%03d", len(w.words)), time.Now(), r)
 		w.words, postings = append(w.words, posted{p.id, r}), append(postings, p)
+	}
+	if len(w.words) == len(postings) {
+		w.first = postings[0]
 	}
 	accepted := make(chan struct{})
 	go func() {
