@@ -1,9 +1,9 @@
 // Package outbox makes events leave in the transaction that made them true, and keeps them until audit has recorded
 // them.
 //
-// Add writes events into the caller's own transaction. The relay, one per database by lease, moves what has
-// committed, up to 500 events at a time and urgent ones in chunks of their own, into one chunk, and in the same
-// transaction gives every event the next number of its origin, without a gap. It publishes the chunk outside the
+// Add writes events into the caller's own transaction, up to 64 in a row. The relay, one per database by lease, moves
+// what has committed, about 64 events at a time and up to 500 urgent ones in chunks of their own, into one chunk, and in
+// the same transaction gives every event the next number of its origin, without a gap. It publishes the chunk outside the
 // transaction. A chunk never changes, so it may be published any number of times: the stream drops what it has
 // seen within two minutes, and consumers are idempotent by state.
 //

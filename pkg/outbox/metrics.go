@@ -47,7 +47,7 @@ func (o *Outbox) Oldest(ctx context.Context) (time.Duration, error) {
 	}
 	for _, encoded := range first {
 		var e eventv1.Event
-		if len(encoded) > 0 && proto.Unmarshal(encoded, &e) == nil {
+		if proto.Unmarshal(encoded, &e) == nil {
 			age = max(age, now.Sub(e.GetTime().AsTime()))
 		}
 	}

@@ -107,8 +107,8 @@ func New(cfg Config, deps Deps) (*Outbox, error) {
 }
 
 // Add makes events leave when tx commits, and never otherwise. It sets their origin and time, and their traceparent
-// from ctx when they have none; the relay numbers them. Urgent ones overtake all that is waiting. It costs one row per
-// event, and wakes the relay of this process after the commit.
+// from ctx when they have none; the relay numbers them. Urgent ones overtake all that is waiting. It costs one row for
+// up to 64 events, and wakes the relay of this process after the commit.
 func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, events ...bus.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -117,7 +117,7 @@ func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, event
 		lane = eventv1.Lane_LANE_NORMAL
 	}
 	now, trace := o.now().UTC().Truncate(time.Microsecond), telemetry.TraceParent(ctx)
-	rows := make([]waiting, len(events))
+	rows := make([]waiting, 0, 1)
 	for i, e := range events {
 		if e.ID == "" || e.Type == "" || e.Subject == "" || e.Seq != 0 {
 			return fmt.Errorf("outbox %s: event %q on %q was not made by bus.NewEvent", o.origin, e.ID, e.Subject)
@@ -133,7 +133,10 @@ func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, event
 		if err != nil {
 			return fmt.Errorf("outbox %s: encode event %s: %w", o.origin, e.ID, err)
 		}
-		rows[i] = waiting{id: e.ID, event: encoded}
+		if i == 0 || rows[len(rows)-1].full() {
+			rows = append(rows, waiting{})
+		}
+		rows[len(rows)-1].add(e.ID, encoded)
 	}
 	if err := o.store.add(ctx, tx, lane, rows); err != nil {
 		return fmt.Errorf("outbox %s: %w", o.origin, err)

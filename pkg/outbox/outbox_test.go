@@ -3,11 +3,14 @@ package outbox_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
 	"github.com/tenurehq/tenure/pkg/outbox"
@@ -206,6 +209,90 @@ func TestADatabaseRestoredFromABackupUsesNoNumberTwice(t *testing.T) {
 			eventually(t, "it is sent", func() bool { return len(w.order()) == 1 })
 			if got := w.order()[0].Seq; got != 41 {
 				t.Errorf("the number is %d although audit has 40", got)
+			}
+		})
+	}
+}
+
+// TestEventsOfATransactionShareRows and keep their order, also with those of a transaction that came later and began before.
+func TestEventsOfATransactionShareRows(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			db := sqltest.New(t, engine, sets...)
+			w, _ := newWire(t)
+			o := newOutbox(t, db, w, &audit{})
+			outbox.Begin(t, o)
+			all := events(203)
+			add(t, db, o, normal, all[1:201]...)         // 64, 64, 64 and 8
+			add(t, db, o, normal, all[0], all[201])      // its first event is the oldest of all
+			large := [2]bus.Event{all[202], event("p0")} // each more than a row of events
+			for i := range large {
+				large[i].Data = make([]byte, bus.MaxData)
+			}
+			add(t, db, o, normal, large[:]...)
+			var rows int
+			if err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(&rows); err != nil || rows != 7 {
+				t.Errorf("%d rows of 204 events, want 7: %v", rows, err)
+			}
+			moves := 0
+			for outbox.Move(t, o) > 0 {
+				moves++
+			}
+			if moves != 4 { // 64, 64, 64, and the rest
+				t.Errorf("they left in %d chunks, want 4", moves)
+			}
+			var want, got []string
+			for _, e := range append(append(append(all[1:201:201], all[0]), all[201]), large[:]...) {
+				want = append(want, e.ID)
+			}
+			for _, e := range read(t, o, 1, 300) {
+				got = append(got, e.ID)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-added +left):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestWhatAnOlderVersionAddedLeaves: it wrote a row for each event.
+func TestWhatAnOlderVersionAddedLeaves(t *testing.T) {
+	t.Parallel()
+	older := sqldb.Migrations{Name: outbox.Migrations.Name, FS: fstest.MapFS{}}
+	const first = "migrations/0001_create_outbox.sql"
+	text, err := fs.ReadFile(outbox.Migrations.FS, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older.FS.(fstest.MapFS)[first] = &fstest.MapFile{Data: text}
+	for _, engine := range sqltest.Engines {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			cfg := sqltest.Config(t, engine)
+			db := sqltest.Open(t, cfg, older)
+			want := event("ann")
+			encoded, err := proto.Marshal(want.Proto())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+				_, err := tx.Exec(t.Context(), `INSERT INTO outbox (lane, id, event) VALUES ($1, $2, $3)`, int64(normal), want.ID, encoded)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			db = sqltest.Open(t, cfg, sets...)
+			w, _ := newWire(t)
+			o := newOutbox(t, db, w, &audit{})
+			start(t, o)
+			eventually(t, "it leaves", func() bool { return len(w.order()) == 1 })
+			if got := w.order()[0]; got.ID != want.ID || got.Seq != 1 {
+				t.Errorf("%s left as number %d, want %s", got.ID, got.Seq, want.ID)
 			}
 		})
 	}

@@ -106,7 +106,8 @@ func TestAnEventThatIsOlderThanWhatHasLeftLeaves(t *testing.T) {
 			eventually(t, "the relay sends", func() bool { return len(w.order()) == 1 })
 			late := event("late")
 			late.ID = "0189" + late.ID[4:] // of 2023
-			add(t, db, o, normal, event("second"), late)
+			add(t, db, o, normal, event("second"))
+			add(t, db, o, normal, late)
 			eventually(t, "both leave", func() bool { return len(w.order()) == 3 })
 		})
 	}

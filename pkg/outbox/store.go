@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/tenurehq/tenure/pkg/packed"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
@@ -20,10 +22,22 @@ type store struct {
 	origin string
 }
 
-// waiting is an event that is not numbered yet.
+// waiting are events of one transaction that are not numbered yet.
 type waiting struct {
-	id    string
-	event []byte // encoded eventv1.Event without its number
+	id     string   // the greatest of their ids: what another transaction adds about one of them later has a greater one
+	events [][]byte // each an encoded eventv1.Event without its number
+	size   int
+}
+
+const (
+	fullAt      = 64        // events
+	fullAtBytes = 256 << 10 // and so much, whichever comes first
+)
+
+func (w *waiting) full() bool { return len(w.events) >= fullAt || w.size >= fullAtBytes }
+
+func (w *waiting) add(id string, event []byte) {
+	w.id, w.events, w.size = max(w.id, id), append(w.events, event), w.size+len(event)
 }
 
 // chunk is a run of numbered events.
@@ -51,25 +65,28 @@ type parked struct {
 
 // add writes rows with as few statements as parameters allow.
 func (s store) add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, rows []waiting) error {
-	const columns = 3
+	const columns = 4
 	for some := range slices.Chunk(rows, sqldb.MaxParams/columns) {
 		args := make([]any, 0, len(some)*columns)
 		for _, row := range some {
-			args = append(args, int64(lane), row.id, row.event)
+			lengths, events := packed.Pack(row.events)
+			args = append(args, int64(lane), row.id, lengths, events)
 		}
-		if err := tx.Queue(ctx, "INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(some), columns), args...); err != nil {
+		if err := tx.Queue(ctx, "INSERT INTO outbox (lane, id, lengths, events) VALUES "+sqldb.Values(len(some), columns), args...); err != nil {
 			return fmt.Errorf("add events: %w", err)
 		}
 	}
 	return nil
 }
 
-// A chunk holds up to 500 urgent events or 64 others, more only when others commit in between: an urgent one waits for the end
-// of a chunk that is on its way.
+// mostEvents is how many events a chunk holds, by lane; more only when others commit in between: an urgent one waits for
+// the end of a chunk that is on its way. A row holds one at least, so no more rows are looked at.
+var mostEvents = map[eventv1.Lane]int{eventv1.Lane_LANE_URGENT: 500, eventv1.Lane_LANE_NORMAL: 64}
+
 const selectHeads = `
-SELECT 1, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 1 AND id >= $1 ORDER BY id LIMIT 500) AS urgent
+SELECT 1, id, lengths FROM (SELECT id, lengths FROM outbox WHERE lane = 1 AND id >= $1 ORDER BY id LIMIT 500) AS urgent
 UNION ALL
-SELECT 2, COALESCE(MAX(id), '') FROM (SELECT id FROM outbox WHERE lane = 2 AND id >= $2 ORDER BY id LIMIT 64) AS normal`
+SELECT 2, id, lengths FROM (SELECT id, lengths FROM outbox WHERE lane = 2 AND id >= $2 ORDER BY id LIMIT 64) AS normal`
 
 // head is the next chunk to be: of one lane, everything from an id up to another.
 type head struct {
@@ -80,26 +97,44 @@ type head struct {
 // heads returns what may be moved, urgent first. from are the ids, by lane, before which nothing is looked for: there
 // PostgreSQL keeps, for a while, all that has left.
 func (s store) heads(ctx context.Context, from map[eventv1.Lane]string) ([]head, error) {
-	rows, err := s.db.Query(ctx, selectHeads, from[eventv1.Lane_LANE_URGENT], from[eventv1.Lane_LANE_NORMAL])
-	all, err := sqldb.Collect(rows, err, func(scan func(...any) error) (head, error) {
+	type row struct {
+		lane   eventv1.Lane
+		id     string
+		events int
+	}
+	found, err := s.db.Query(ctx, selectHeads, from[eventv1.Lane_LANE_URGENT], from[eventv1.Lane_LANE_NORMAL])
+	rows, err := sqldb.Collect(found, err, func(scan func(...any) error) (row, error) {
 		var lane int64
-		var h head
-		err := scan(&lane, &h.last)
-		h.lane = eventv1.Lane(lane) //nolint:gosec // G115: 1 or 2, from the statement above
-		h.first = from[h.lane]
-		return h, err
+		var lengths string
+		var r row
+		if err := scan(&lane, &r.id, &lengths); err != nil {
+			return r, err
+		}
+		r.lane = eventv1.Lane(lane) //nolint:gosec // G115: 1 or 2, from the statement above
+		var err error
+		r.events, err = packed.Count(lengths)
+		return r, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for events: %w", err)
 	}
-	all = slices.DeleteFunc(all, func(h head) bool { return h.last == "" })
-	slices.SortFunc(all, func(a, b head) int { return int(a.lane) - int(b.lane) })
-	return all, nil
+	slices.SortFunc(rows, func(a, b row) int { return cmp.Or(cmp.Compare(a.lane, b.lane), strings.Compare(a.id, b.id)) })
+	var heads []head
+	events := map[eventv1.Lane]int{}
+	for _, r := range rows {
+		if events[r.lane] == 0 {
+			heads = append(heads, head{lane: r.lane, first: from[r.lane]})
+		}
+		if events[r.lane] += r.events; events[r.lane] == r.events || events[r.lane] <= mostEvents[r.lane] {
+			heads[len(heads)-1].last = r.id
+		}
+	}
+	return heads, nil
 }
 
 const (
 	takeRows = `
-DELETE FROM outbox WHERE lane = $1 AND id >= $2 AND id <= $3 RETURNING id, event`
+DELETE FROM outbox WHERE lane = $1 AND id >= $2 AND id <= $3 RETURNING id, lengths, events`
 	takeNumbers = `
 UPDATE outbox_origin
 SET    next_seq = next_seq + $2, epoch = $3, published = $4, published_at = $5
@@ -121,20 +156,30 @@ func (s store) move(ctx context.Context, h head, done progress, now time.Time) (
 		rows, err := tx.Query(ctx, takeRows, int64(h.lane), h.first, h.last)
 		taken, err := sqldb.Collect(rows, err, func(scan func(...any) error) (waiting, error) {
 			var w waiting
-			err := scan(&w.id, &w.event)
+			var lengths string
+			var events []byte
+			if err := scan(&w.id, &lengths, &events); err != nil {
+				return w, err
+			}
+			var err error
+			w.events, err = packed.Unpack(lengths, events)
 			return w, err
 		})
 		if err != nil || len(taken) == 0 {
 			return err
 		}
+		slices.SortFunc(taken, func(a, b waiting) int { return strings.Compare(a.id, b.id) })
+		var events [][]byte
+		for _, w := range taken {
+			events = append(events, w.events...)
+		}
 		var next int64
-		if err := tx.QueryRow(ctx, takeNumbers, s.origin, len(taken), done.epoch, int64(done.seq), sqldb.Micros(done.at)).Scan(&next); err != nil { //nolint:gosec // G115: a number from this table
+		if err := tx.QueryRow(ctx, takeNumbers, s.origin, len(events), done.epoch, int64(done.seq), sqldb.Micros(done.at)).Scan(&next); err != nil { //nolint:gosec // G115: a number from this table
 			return err
 		}
-		slices.SortFunc(taken, func(a, b waiting) int { return strings.Compare(a.id, b.id) })
 		last := uint64(next) - 1 //nolint:gosec // G115: numbers start at 1
-		c := chunk{first: last + 1 - uint64(len(taken)), last: last, lane: h.lane, at: now}
-		c.events = number(taken, c.first)
+		c := chunk{first: last + 1 - uint64(len(events)), last: last, lane: h.lane, at: now}
+		c.events = number(events, c.first)
 		if err := tx.Queue(ctx, insertSent, int64(c.first), int64(c.last), int64(c.lane), sqldb.Micros(c.at), c.events); err != nil { //nolint:gosec // G115: as above
 			return err
 		}
@@ -149,18 +194,18 @@ func (s store) move(ctx context.Context, h head, done progress, now time.Time) (
 
 // number encodes a ReadResponse of the events with their numbers from first on. A field may come anywhere in a
 // message, so the number is appended to each event as it is.
-func number(events []waiting, first uint64) []byte {
+func number(events [][]byte, first uint64) []byte {
 	const eventsField, seqField = 1, 4 // of ReadResponse and of Event
 	size := 0
-	for _, w := range events {
-		size += len(w.event) + 24
+	for _, event := range events {
+		size += len(event) + 24
 	}
 	encoded := make([]byte, 0, size)
-	for i, w := range events {
+	for i, event := range events {
 		seq := first + uint64(i)
 		encoded = protowire.AppendTag(encoded, eventsField, protowire.BytesType)
-		encoded = protowire.AppendVarint(encoded, uint64(len(w.event)+protowire.SizeTag(seqField)+protowire.SizeVarint(seq))) //nolint:gosec // G115: a size
-		encoded = append(encoded, w.event...)
+		encoded = protowire.AppendVarint(encoded, uint64(len(event)+protowire.SizeTag(seqField)+protowire.SizeVarint(seq))) //nolint:gosec // G115: a size
+		encoded = append(encoded, event...)
 		encoded = protowire.AppendTag(encoded, seqField, protowire.VarintType)
 		encoded = protowire.AppendVarint(encoded, seq)
 	}
@@ -373,17 +418,35 @@ func (s store) parkedAfter(ctx context.Context, consumer, id string) ([]parked, 
 	return page, nil
 }
 
-const selectOldest = `
-SELECT (SELECT event FROM outbox WHERE lane = 1 ORDER BY id LIMIT 1),
-       (SELECT event FROM outbox WHERE lane = 2 ORDER BY id LIMIT 1),
-       (SELECT COALESCE(MIN(created_at), 0) FROM outbox_sent WHERE first_seq > (SELECT MAX(published) FROM outbox_origin))`
+const (
+	selectFirst = `
+SELECT lengths, events FROM outbox WHERE lane = $1 ORDER BY id LIMIT 1`
+	selectMade = `
+SELECT COALESCE(MIN(created_at), 0) FROM outbox_sent WHERE first_seq > (SELECT MAX(published) FROM outbox_origin)`
+)
 
-// oldest returns the first events of both lanes, encoded, and when the oldest chunk not known to be published was made;
-// empty and zero where there is none.
-func (s store) oldest(ctx context.Context) (first [2][]byte, made time.Time, err error) {
+// oldest returns an event of the first row of each lane, encoded, and when the oldest chunk not known to be published
+// was made; nothing and zero where there is none.
+func (s store) oldest(ctx context.Context) (first [][]byte, made time.Time, err error) {
+	for lane := range mostEvents {
+		var lengths string
+		var data []byte
+		err := s.db.QueryRow(ctx, selectFirst, int64(lane)).Scan(&lengths, &data)
+		if errors.Is(err, sqldb.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
+		}
+		events, err := packed.Unpack(lengths, data)
+		if err != nil {
+			return nil, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
+		}
+		first = append(first, events[:min(1, len(events))]...)
+	}
 	var at int64
-	if err := s.db.QueryRow(ctx, selectOldest).Scan(&first[0], &first[1], &at); err != nil {
-		return first, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
+	if err := s.db.QueryRow(ctx, selectMade).Scan(&at); err != nil {
+		return nil, time.Time{}, fmt.Errorf("look for the oldest chunk: %w", err)
 	}
 	return first, sqldb.Time(at), nil
 }

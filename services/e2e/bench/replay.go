@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/packed"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
@@ -50,7 +52,7 @@ func (f *floor) receive(ctx context.Context, r replayed) error {
 	if err != nil {
 		return err
 	}
-	f.relays["ingest"].announce(event)
+	waiting := f.relays["ingest"].announce(message{event, encoded})
 	delivery, s := fresh(), f.samples
 	took, err := f.inTx(ctx, f.dbs["ingest"], func(w *writer) error {
 		if err := s.insert(w, "ingest.deliveries", " ON CONFLICT (source, key, variant) DO NOTHING", row{"id": delivery, "key": delivery}); err != nil {
@@ -75,7 +77,7 @@ func (f *floor) receive(ctx context.Context, r replayed) error {
 		if err := s.insert(w, "ingest.happenings", "", row{"person": r.person, "event_id": event.ID}); err != nil {
 			return err
 		}
-		return outboxAdd(w, [][]any{{int64(normal), event.ID, encoded}})
+		return outboxAdd(w, waiting)
 	})
 	if err != nil {
 		return err
@@ -85,14 +87,28 @@ func (f *floor) receive(ctx context.Context, r replayed) error {
 	return nil
 }
 
+// message is an event, and as it is stored.
+type message struct {
+	event   bus.Event
+	encoded []byte
+}
+
+// outboxRow is a row of the outbox: events of one transaction.
+type outboxRow struct {
+	id      string
+	events  []bus.Event
+	encoded [][]byte
+}
+
 // outboxAdd is what Outbox.Add writes.
-func outboxAdd(w *writer, rows [][]any) error {
+func outboxAdd(w *writer, rows []outboxRow) error {
 	var args []any
 	for _, r := range rows {
-		args = append(args, r...)
+		lengths, events := packed.Pack(r.encoded)
+		args = append(args, int64(normal), r.id, lengths, events)
 	}
 	w.rows += int64(len(rows))
-	return w.tx.Queue(w.ctx, "INSERT INTO outbox (lane, id, event) VALUES "+sqldb.Values(len(rows), 3), args...)
+	return w.tx.Queue(w.ctx, "INSERT INTO outbox (lane, id, lengths, events) VALUES "+sqldb.Values(len(rows), 4), args...)
 }
 
 // relay is what the outbox's relay writes and publishes.
@@ -104,21 +120,33 @@ type relay struct {
 	gather  time.Duration
 
 	mu     sync.Mutex
-	events map[string]bus.Event // not moved yet
+	rows   map[string]outboxRow // not moved yet
 	seq    uint64
 	from   sync.Map // when the chunk of an event began to be published
 }
 
-// announce tells of events that are about to be committed: once they are, whoever moves rows finds them.
-func (r *relay) announce(events ...bus.Event) {
+// announce tells of events that are about to be committed, and returns their rows: once they are, whoever moves rows
+// finds them.
+func (r *relay) announce(all ...message) []outboxRow {
+	const full = 64 // events in a row
+	var rows []outboxRow
+	for some := range slices.Chunk(all, full) {
+		var row outboxRow
+		for _, m := range some {
+			row.id = max(row.id, m.event.ID)
+			row.events, row.encoded = append(row.events, m.event), append(row.encoded, m.encoded)
+		}
+		rows = append(rows, row)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.events == nil {
-		r.events = map[string]bus.Event{}
+	if r.rows == nil {
+		r.rows = map[string]outboxRow{}
 	}
-	for _, e := range events {
-		r.events[e.ID] = e
+	for _, row := range rows {
+		r.rows[row.id] = row
 	}
+	return rows
 }
 
 // wake says that they are.
@@ -157,7 +185,7 @@ func (r *relay) run(ctx context.Context) error {
 func (r *relay) move(ctx context.Context) error {
 	r.mu.Lock()
 	last := ""
-	for id := range r.events {
+	for id := range r.rows {
 		last = max(last, id)
 	}
 	r.mu.Unlock()
@@ -165,36 +193,36 @@ func (r *relay) move(ctx context.Context) error {
 		return nil
 	}
 	var ids []string
+	var events []bus.Event
 	took, err := r.floor.inTx(ctx, r.db, func(w *writer) error {
-		ids = nil
+		ids, events = nil, nil
 		chunk := make([]byte, 0, 1<<16)
-		rows, err := w.tx.Query(ctx, "DELETE FROM outbox WHERE lane = $1 AND id <= $2 RETURNING id, event", int64(normal), last)
+		rows, err := w.tx.Query(ctx, "DELETE FROM outbox WHERE lane = $1 AND id <= $2 RETURNING id, lengths, events", int64(normal), last)
 		ids, err = sqldb.Collect(rows, err, func(scan func(...any) error) (string, error) {
-			var id string
-			var event []byte
-			err := scan(&id, &event)
-			chunk = append(chunk, event...)
+			var id, lengths string
+			var encoded []byte
+			err := scan(&id, &lengths, &encoded)
+			chunk = append(chunk, encoded...)
 			return id, err
 		})
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		w.rows += int64(len(ids))
+		events = r.announced(ids)
 		if err := w.exec("UPDATE outbox_origin SET next_seq = next_seq + $2, epoch = $3, published = $4, published_at = $5 WHERE origin = $1",
-			r.service, len(ids), "epoch", int64(r.seq), time.Now().UnixMicro()); err != nil { //nolint:gosec // G115: a count
+			r.service, len(events), "epoch", int64(r.seq), time.Now().UnixMicro()); err != nil { //nolint:gosec // G115: a count
 			return err
 		}
 		return w.exec("INSERT INTO outbox_sent (first_seq, last_seq, lane, created_at, events) VALUES ($1, $2, $3, $4, $5)",
-			int64(r.seq)+1, int64(r.seq)+int64(len(ids)), int64(normal), time.Now().UnixMicro(), chunk) //nolint:gosec // G115: a count
+			int64(r.seq)+1, int64(r.seq)+int64(len(events)), int64(normal), time.Now().UnixMicro(), chunk) //nolint:gosec // G115: a count
 	})
-	if err != nil || len(ids) == 0 {
+	if err != nil || len(events) == 0 {
 		return err
 	}
-	events := make([]bus.Event, 0, len(ids))
 	r.mu.Lock()
 	for _, id := range ids {
-		events = append(events, r.events[id])
-		delete(r.events, id)
+		delete(r.rows, id)
 	}
 	r.mu.Unlock()
 	seen := map[string]bool{}
@@ -214,6 +242,17 @@ func (r *relay) move(ctx context.Context) error {
 	return r.floor.bus.PublishChunk(ctx, events)
 }
 
+// announced returns the events of rows.
+func (r *relay) announced(ids []string) []bus.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var events []bus.Event
+	for _, id := range ids {
+		events = append(events, r.rows[id].events...)
+	}
+	return events
+}
+
 // hop adds the time that an event took from its publishing to now.
 func (r *relay) hop(e bus.Event, app int) {
 	if began, ok := r.from.LoadAndDelete(e.ID); ok {
@@ -227,8 +266,7 @@ func personOf(subject string) string { return subject[strings.LastIndexByte(subj
 func (f *floor) decide(ctx context.Context, batch []bus.Event) error {
 	s := f.samples
 	var decisions, desired, history []row
-	var outbox [][]any
-	var events []bus.Event
+	var events []message
 	for _, e := range batch {
 		person := personOf(e.Subject)
 		f.relays["ingest"].hop(e, -1)
@@ -239,12 +277,11 @@ func (f *floor) decide(ctx context.Context, batch []bus.Event) error {
 			if err != nil {
 				return err
 			}
-			events = append(events, event)
+			events = append(events, message{event, encoded})
 			desired = append(desired, row{"person": person, "application": appName(n)})
-			outbox = append(outbox, []any{int64(normal), event.ID, encoded})
 		}
 	}
-	f.relays["policy"].announce(events...)
+	waiting := f.relays["policy"].announce(events...)
 	took, err := f.inTx(ctx, f.dbs["policy"], func(w *writer) error {
 		if err := s.insert(w, "policy.decisions", s.upsert("policy.decisions", "person"), decisions...); err != nil {
 			return err
@@ -255,7 +292,7 @@ func (f *floor) decide(ctx context.Context, batch []bus.Event) error {
 		if err := s.insert(w, "policy.history", "", history...); err != nil {
 			return err
 		}
-		return outboxAdd(w, outbox)
+		return outboxAdd(w, waiting)
 	})
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ type replayWorker struct {
 // written is what a target's intent or outcome writes.
 type written struct {
 	person, operation string
-	event             []any // a row of the outbox
+	event             message
 }
 
 func (f *floor) worker(n int) *replayWorker {
@@ -149,8 +149,7 @@ func (w *replayWorker) write(ctx context.Context, to *batch.Batch[written], kind
 	if err != nil {
 		return err
 	}
-	what.event = []any{int64(normal), event.ID, encoded}
-	w.relay.announce(event)
+	what.event = message{event, encoded}
 	if err := to.Do(ctx, what); err != nil {
 		return err
 	}
@@ -167,11 +166,12 @@ func (w *replayWorker) intend(ctx context.Context, all []written) error {
 			"outcome_nonce": []byte{}, "state": int64(0),
 		})
 	}
+	waiting := w.relay.announce(events(all)...)
 	_, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
 		if err := w.floor.samples.insert(tx, w.name("journal"), "", open...); err != nil {
 			return err
 		}
-		return outboxAdd(tx, events(all))
+		return outboxAdd(tx, waiting)
 	})
 	return err
 }
@@ -185,6 +185,7 @@ func (w *replayWorker) end(ctx context.Context, all []written) error {
 		targets = append(targets, row{"person": x.person})
 		entries = append(entries, row{"operation": x.operation, "person": x.person})
 	}
+	waiting := w.relay.announce(events(all)...)
 	_, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
 		if err := s.insert(tx, w.name("targets"), s.upsert(w.name("targets"), "person"), targets...); err != nil {
 			return err
@@ -192,15 +193,15 @@ func (w *replayWorker) end(ctx context.Context, all []written) error {
 		if err := s.insert(tx, w.name("journal"), s.upsert(w.name("journal"), "operation"), entries...); err != nil {
 			return err
 		}
-		return outboxAdd(tx, events(all))
+		return outboxAdd(tx, waiting)
 	})
 	return err
 }
 
-func events(all []written) [][]any {
-	var rows [][]any
+func events(all []written) []message {
+	var list []message
 	for _, x := range all {
-		rows = append(rows, x.event)
+		list = append(list, x.event)
 	}
-	return rows
+	return list
 }

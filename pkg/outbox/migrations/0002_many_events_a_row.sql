@@ -1,0 +1,6 @@
+-- +goose Up
+
+-- A row holds the events that one transaction added, up to 64 of them: see pkg/packed. Its id is the greatest of theirs.
+ALTER TABLE outbox RENAME COLUMN event TO events;
+ALTER TABLE outbox ADD COLUMN lengths TEXT NOT NULL DEFAULT '';
+UPDATE outbox SET lengths = '[' || length(events) || ']';
