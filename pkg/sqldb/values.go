@@ -18,18 +18,22 @@ const MaxParams = 32766
 // Values returns the text of rows rows of cols parameters, "($1, $2), ($3, $4)", to write many rows in one statement:
 //
 //	"INSERT INTO grants (person, app) VALUES " + sqldb.Values(len(grants), 2)
-//	"WITH wanted (id) AS (VALUES " + sqldb.Values(len(ids), 1) + ") SELECT … JOIN wanted …"
 //
-// In the second form PostgreSQL takes parameters for TEXT; for whole numbers see ValuesAs. rows*cols must not exceed
-// MaxParams. Numbers of rows that vary widely fill the statement caches: callers with very many rows use chunks of
+// For a table to join others with see Given. rows*cols must not exceed MaxParams. Numbers of rows that vary widely fill the statement caches: callers with very many rows use chunks of
 // one size. What all of many rows are compared with is given in each row, not as one more parameter after them: SQLite
 // (3.54) plans a statement anew when a parameter that a column is compared with was or becomes 0 or 1, and takes all beyond the
 // 31st for one.
 func Values(rows, cols int) string { return values(rows, make([]string, cols)) }
 
-// ValuesAs is Values with a type for each column, TEXT, BIGINT or BYTEA, for where PostgreSQL cannot see it:
-// "(CAST($1 AS TEXT), CAST($2 AS BIGINT)), ($3, $4)".
-func ValuesAs(rows int, types ...string) string { return values(rows, types) }
+// Given returns the text of a table of rows rows, parameters from $1 on, with these columns of these types, TEXT, BIGINT
+// or BYTEA, to look rows of other tables up by. The first column is a text:
+//
+//	sqldb.Given("who, version", len(people), "TEXT", "BIGINT") + ` UPDATE people SET version = given.version FROM given WHERE id = given.who`
+//
+// Each is looked up in an index, as with Asked.
+func Given(columns string, rows int, types ...string) string {
+	return `WITH given (` + columns + `) AS (SELECT * FROM (VALUES ` + values(rows, types) + `) AS listed WHERE column1 || '' = column1)`
+}
 
 // Asked returns the text of a table of n texts, parameters from $1 on, each once, to look rows up by:
 //

@@ -119,10 +119,10 @@ type relay struct {
 	added   chan struct{}
 	gather  time.Duration
 
-	mu     sync.Mutex
-	rows   map[string]outboxRow // not moved yet
-	seq    uint64
-	from   sync.Map // when the chunk of an event began to be published
+	mu   sync.Mutex
+	rows map[string]outboxRow // not moved yet
+	seq  uint64
+	from sync.Map // when the chunk of an event began to be published
 }
 
 // announce tells of events that are about to be committed, and returns their rows: once they are, whoever moves rows

@@ -100,8 +100,7 @@ RETURNING `+targetColumns, args...)
 
 // What was abandoned stays so: its lease is over, and the name of who held it says that an intent may be open.
 func giveBack(targets int) string {
-	return fmt.Sprintf(`
-WITH given (who, claim, heard, abandoned, ruled) AS (VALUES %s)
+	return sqldb.Given("who, claim, heard, abandoned, ruled", targets, text, number, number, number, number) + fmt.Sprintf(`
 UPDATE targets
 SET    version = version + 1,
        holder = CASE WHEN given.abandoned = 1 THEN holder ELSE '' END,
@@ -109,7 +108,7 @@ SET    version = version + 1,
        due_at = CASE WHEN generation > given.heard OR NOT `+noNewerCut+`given.ruled THEN due_at ELSE $%d END
 FROM   given
 WHERE  person = given.who AND epoch = given.claim AND holder = $%d`,
-		sqldb.ValuesAs(targets, "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"), 5*targets+1, 5*targets+2)
+		5*targets+1, 5*targets+2)
 }
 
 // GiveBack ends leases under which nothing was done. A target becomes due again at the given time, or when a newer
@@ -189,13 +188,12 @@ ORDER  BY marked_at LIMIT 500`, int64(lane), micros(before))
 }
 
 func escalate(targets int) string {
-	return fmt.Sprintf(`
-WITH overdue (who, heard, why) AS (VALUES %s)
+	return sqldb.Given("who, heard, why", targets, text, number, text) + fmt.Sprintf(`
 UPDATE targets
-SET    version = version + 1, state = 4, stuck_since = $%d, removal = 1, problem = overdue.why
-FROM   overdue
-WHERE  person = overdue.who AND generation = overdue.heard AND stuck_since = 0 AND due_at > 0 AND `+late+`
-RETURNING person`, sqldb.ValuesAs(targets, "TEXT", "BIGINT", "TEXT"), 3*targets+1)
+SET    version = version + 1, state = 4, stuck_since = $%d, removal = 1, problem = given.why
+FROM   given
+WHERE  person = given.who AND generation = given.heard AND stuck_since = 0 AND due_at > 0 AND `+late+`
+RETURNING person`, 3*targets+1)
 }
 
 // Escalate puts targets on the stuck list, with their problems, although nobody could work on them. They are tried as

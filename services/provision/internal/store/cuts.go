@@ -63,12 +63,11 @@ RETURNING person`, sqldb.Values(cuts, 6))
 
 func makeCutDue(people int) string {
 	at := 2*people + 1
-	return fmt.Sprintf(`
-WITH news (who, runs) AS (VALUES %s)
+	return sqldb.Given("who, runs", people, text, number) + fmt.Sprintf(`
 UPDATE targets
-SET    version = version + 1, due_at = $%d, marked_at = $%d, lane = news.runs, state = 2, attempts = 0
-FROM   news
-WHERE  person = news.who`, sqldb.ValuesAs(people, "TEXT", "BIGINT"), at, at)
+SET    version = version + 1, due_at = $%d, marked_at = $%d, lane = given.runs, state = 2, attempts = 0
+FROM   given
+WHERE  person = given.who`, at, at)
 }
 
 // PutCuts notes cuts and lifts, each person's at most once, and makes the targets of those people due for whom it is news:

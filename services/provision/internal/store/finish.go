@@ -63,8 +63,7 @@ var finish = statements(func(targets int) string {
 	}
 	// A newer generation, cut or lift was heard of since the target was claimed, or somebody made it due.
 	const newer = `(generation > x_generation OR due_at <> x_was_due OR x_overruled = 1)`
-	return `
-WITH given (x_` + strings.Join(finished, ", x_") + `) AS (VALUES ` + sqldb.ValuesAs(targets, finishedTypes...) + `),
+	return sqldb.Given("x_"+strings.Join(finished, ", x_"), targets, finishedTypes...) + `,
 judged AS (SELECT given.*, CASE WHEN COALESCE(cuts.person_version, 0) > x_ruled THEN 1 ELSE 0 END AS x_overruled
            FROM given LEFT JOIN cuts ON cuts.person = x_person)
 UPDATE targets

@@ -65,8 +65,7 @@ type Intent struct {
 
 // intend inserts only while the claims are still the holder's and no newer generation, cut or lift was heard of.
 var intend = statements(func(intents int) string {
-	return `
-WITH given (` + entryColumns + `, ruled, holder) AS (VALUES ` + sqldb.ValuesAs(intents, append(slices.Clone(entryTypes), number, text)...) + `)
+	return sqldb.Given(entryColumns+", ruled, holder", intents, append(slices.Clone(entryTypes), number, text)...) + `
 INSERT INTO journal (` + entryColumns + `)
 SELECT ` + givenEntry + `
 FROM   given g JOIN targets ON targets.person = g.person
@@ -133,8 +132,7 @@ func (e *Entry) args(args []any) []any {
 }
 
 var conclude = statements(func(entries int) string {
-	return `
-WITH given (op, said, became, seen, nonce, event, at) AS (VALUES ` + sqldb.ValuesAs(entries, text, blob, number, blob, blob, text, number) + `)
+	return sqldb.Given("op, said, became, seen, nonce, event, at", entries, text, blob, number, blob, blob, text, number) + `
 UPDATE journal
 SET    results = given.said, state = given.became, observed = given.seen, outcome_nonce = given.nonce, outcome_event = given.event,
        outcome_at = given.at
