@@ -32,10 +32,9 @@ import (
 
 const (
 	origin         = "audit"
-	leaseTTL       = 6 * time.Second  // how long nothing is recorded after a replica that did has died
-	repairEvery    = 2 * time.Second  // holes
-	tailEvery      = 30 * time.Second // events after the newest known one, which a lying stream may have lost
-	repairPage     = 500
+	leaseTTL       = 6 * time.Second        // how long nothing is recorded after a replica that did has died
+	repairEvery    = 2 * time.Second        // holes
+	tailEvery      = 30 * time.Second       // events after the newest known one, which a lying stream may have lost
 	gather         = 20 * time.Millisecond  // an append has rows of its own, whatever it appends: few large ones
 	patience       = 100 * time.Millisecond // the longest that an append waits for what is urgent: the record has to keep up
 	minCheckpoint  = time.Second
