@@ -312,7 +312,7 @@ func TestWhatCannotBeDecodedIsRecordedAsItsHashOnly(t *testing.T) {
 	}
 	eventually(t, "it is recorded", func() bool { return w.recorded("ingest") == 1 })
 	var data []byte
-	if err := db.QueryRow(t.Context(), `SELECT data FROM leaves WHERE n = 0`).Scan(&data); err != nil {
+	if err := db.QueryRow(t.Context(), `SELECT data FROM batches WHERE first = 0`).Scan(&data); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains(data, []byte("CANARY")) {
@@ -376,7 +376,7 @@ func TestNobodyTellsInAnothersName(t *testing.T) {
 	}
 	eventually(t, "policy's own first event is recorded", func() bool { return w.recorded("policy") == 1 })
 	var data []byte
-	if err := db.QueryRow(t.Context(), `SELECT data FROM leaves WHERE origin = $1`, "policy").Scan(&data); err != nil {
+	if err := db.QueryRow(t.Context(), `SELECT data FROM batches WHERE first = 0`).Scan(&data); err != nil {
 		t.Fatal(err)
 	}
 	var leaf eventv1.Event
@@ -466,21 +466,4 @@ func (e entries) Send(answer *auditv1.EntriesResponse) error {
 		e.got <- fmt.Sprint(entry.GetEvent().GetSeq())
 	}
 	return nil
-}
-
-func TestAReplicaThatDoesNotWriteTheLogTellsOfTheSameHole(t *testing.T) {
-	t.Parallel()
-	sqltest.Run(t, audit.Migrations(), func(t *testing.T, db *sqldb.DB) {
-		b, key := bustest.New(t), filepath.Join(t.TempDir(), "audit.key")
-		replicas := []*world{startWith(t, db, b, key), startWith(t, db, b, key)} // one of them has the lease
-		if err := b.PublishChunk(t.Context(), []bus.Event{event("ingest", 1), event("ingest", 3)}); err != nil {
-			t.Fatal(err)
-		}
-		for n, w := range replicas {
-			eventually(t, fmt.Sprintf("replica %d tells of the hole", n), func() bool {
-				answer, err := w.client.Recorded(t.Context(), &auditv1.RecordedRequest{Origin: "ingest"})
-				return err == nil && answer.GetSeq() == 1 && answer.GetBehind().AsDuration() > 0
-			})
-		}
-	})
 }

@@ -55,13 +55,13 @@ func (s *Service) holes() []hole {
 	var holes []hole
 	var oldest time.Duration
 	for origin, p := range s.seq.origins {
-		if from, to, ok := p.hole(); ok {
+		if from, to, ok := p.Hole(); ok {
 			holes = append(holes, hole{origin, from, to})
 			now := s.deps.Now()
-			if p.since.After(now) { // the clock was set back
-				p.since = now
+			if p.Since.After(now) { // the clock was set back
+				p.Since = now
 			}
-			oldest = max(oldest, now.Sub(p.since))
+			oldest = max(oldest, now.Sub(p.Since))
 		}
 	}
 	s.figs.behind.Set(oldest.Seconds())
@@ -76,7 +76,7 @@ func (s *Service) tails() []hole {
 	for origin := range s.deps.Origins {
 		from := uint64(1)
 		if p := s.seq.origins[origin]; p != nil {
-			from = p.seq + 1
+			from = p.Seq + 1
 		}
 		tails = append(tails, hole{origin, from, math.MaxInt64})
 	}

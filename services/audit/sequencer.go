@@ -5,7 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,71 +33,12 @@ type sequencer struct {
 
 	head     store.Head
 	frontier map[int64]tlog.Hash
-	origins  map[string]*progress
+	origins  map[string]*store.Progress
 }
 
-// progress is how far one origin's events are recorded.
-type progress struct {
-	seq   uint64          // all up to it
-	later map[uint64]bool // recorded beyond a hole
-	since time.Time       // when the first hole was noticed; zero: there is none
-}
-
-func (p *progress) has(seq uint64) bool { return seq <= p.seq || p.later[seq] }
-
-func (p *progress) add(seq uint64, now time.Time) {
-	p.later[seq] = true
-	for p.later[p.seq+1] {
-		p.seq++
-		delete(p.later, p.seq)
-	}
-	switch {
-	case len(p.later) == 0:
-		p.since = time.Time{}
-	case p.since.IsZero():
-		p.since = now
-	}
-}
-
-// behind is for how long a hole has been known.
-func (p *progress) behind(now time.Time) time.Duration {
-	if p.since.IsZero() {
-		return 0
-	}
-	return max(0, now.Sub(p.since))
-}
-
-// stored is how far an origin is recorded as the database tells it, which is the same for every replica: a hole is known
-// from the recording of the first event beyond it.
-func stored(ctx context.Context, from *store.Store, origin string) (*progress, error) {
-	seq, err := from.Recorded(ctx, origin)
-	if err != nil {
-		return &progress{}, err
-	}
-	p := &progress{seq: seq, later: map[uint64]bool{}}
-	later, err := from.Later(ctx, origin, seq)
-	for _, leaf := range later {
-		p.later[leaf.Seq] = true
-		if p.since.IsZero() || leaf.RecordedAt.Before(p.since) {
-			p.since = leaf.RecordedAt
-		}
-	}
-	return p, err
-}
-
-// hole returns the first run of missing sequence numbers; ok is false when there is none.
-func (p *progress) hole() (from, to uint64, ok bool) {
-	if len(p.later) == 0 {
-		return 0, 0, false
-	}
-	least := ^uint64(0)
-	for seq := range p.later {
-		least = min(least, seq)
-	}
-	return p.seq + 1, least - 1, true
-}
-
-// load reads where the log stands.
+// load reads where the log stands: the head first. Should somebody append before the origins are read, these are ahead of
+// the head: what they say is recorded is so, and the next append fails, because the head has moved. The other way round it
+// would succeed, and record what was recorded in between once more: nothing else keeps origin and seq apart.
 func (s *sequencer) load(ctx context.Context) error {
 	head, err := s.store.Head(ctx)
 	if err != nil {
@@ -118,15 +60,9 @@ func (s *sequencer) load(ctx context.Context) error {
 	if root != head.Root {
 		return fmt.Errorf("the stored hashes of the log's %d leaves do not lead to its root: they were changed", head.Size)
 	}
-	recorded, err := s.store.Origins(ctx)
+	origins, err := s.store.Origins(ctx)
 	if err != nil {
 		return err
-	}
-	origins := make(map[string]*progress, len(recorded))
-	for origin := range recorded {
-		if origins[origin], err = stored(ctx, s.store, origin); err != nil {
-			return err
-		}
 	}
 	s.head, s.frontier, s.origins = head, frontier, origins
 	return nil
@@ -155,12 +91,11 @@ func (s *sequencer) record(ctx context.Context, events []bus.Event) (int, error)
 		}
 	}
 	now := s.now()
-	var leaves []store.Leaf
-	var data [][]byte
+	var leaves [][]byte
 	fresh := map[string]map[uint64]bool{}
 	for _, e := range events {
 		p := s.origins[e.Origin]
-		if e.Origin == "" || e.Seq == 0 || fresh[e.Origin][e.Seq] || p != nil && p.has(e.Seq) {
+		if e.Origin == "" || e.Seq == 0 || fresh[e.Origin][e.Seq] || p != nil && p.Has(e.Seq) {
 			continue // recorded before, or from nobody: an event without origin and number was never an outbox's
 		}
 		if !mayTell(e) {
@@ -175,23 +110,18 @@ func (s *sequencer) record(ctx context.Context, events []bus.Event) (int, error)
 			fresh[e.Origin] = map[uint64]bool{}
 		}
 		fresh[e.Origin][e.Seq] = true
-		leaves = append(leaves, store.Leaf{N: s.head.Size + int64(len(leaves)), Origin: e.Origin, Seq: e.Seq, RecordedAt: now, Data: leaf})
-		data = append(data, leaf)
+		leaves = append(leaves, leaf)
 	}
 	if len(leaves) == 0 {
 		return 0, nil
 	}
-	grown, err := merkle.Append(s.head.Size, data, known(s.frontier))
+	grown, err := merkle.Append(s.head.Size, leaves, known(s.frontier))
 	if err != nil {
 		return 0, err
 	}
-	origins := s.advance(fresh, now)
 	batch := store.Batch{
-		From: s.head, To: store.Head{Size: grown.Size, Root: grown.Root}, Leaves: leaves,
-		First: grown.First, Hashes: grown.Hashes, Origins: map[string]uint64{},
-	}
-	for origin, p := range origins {
-		batch.Origins[origin] = p.seq
+		From: s.head, To: store.Head{Size: grown.Size, Root: grown.Root}, RecordedAt: now, Leaves: leaves,
+		First: grown.First, Hashes: grown.Hashes, Origins: s.advance(fresh, now),
 	}
 	if err := s.store.Append(ctx, batch); err != nil {
 		s.origins = nil // whatever is true now, it is in the database
@@ -199,9 +129,7 @@ func (s *sequencer) record(ctx context.Context, events []bus.Event) (int, error)
 	}
 	s.frontier = s.grownFrontier(grown)
 	s.head = batch.To
-	for origin, p := range origins {
-		s.origins[origin] = p
-	}
+	maps.Copy(s.origins, batch.Origins)
 	return len(leaves), nil
 }
 
@@ -228,23 +156,15 @@ func mayTell(e bus.Event) bool {
 }
 
 // advance returns the progress of the origins in fresh as it will be, leaving that of now alone.
-func (s *sequencer) advance(fresh map[string]map[uint64]bool, now time.Time) map[string]*progress {
-	origins := make(map[string]*progress, len(fresh))
+func (s *sequencer) advance(fresh map[string]map[uint64]bool, now time.Time) map[string]*store.Progress {
+	origins := make(map[string]*store.Progress, len(fresh))
 	for origin, seqs := range fresh {
-		p := &progress{later: map[uint64]bool{}}
+		p := &store.Progress{}
 		if old := s.origins[origin]; old != nil {
-			p.seq, p.since = old.seq, old.since
-			for seq := range old.later {
-				p.later[seq] = true
-			}
+			p = old.Clone()
 		}
-		sorted := make([]uint64, 0, len(seqs))
-		for seq := range seqs {
-			sorted = append(sorted, seq)
-		}
-		sort.Slice(sorted, func(i, j int) bool { return sorted[i] < sorted[j] })
-		for _, seq := range sorted {
-			p.add(seq, now)
+		for _, seq := range slices.Sorted(maps.Keys(seqs)) {
+			p.Add(seq, now)
 		}
 		origins[origin] = p
 	}

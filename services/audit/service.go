@@ -249,13 +249,15 @@ func (s *Service) record(ctx context.Context, batch []bus.Event) error {
 func (s *Service) recorded(ctx context.Context, origin string) (uint64, time.Duration, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if s.seq.origins == nil { // another replica writes the log
-		p, err := stored(ctx, s.store, origin)
-		return p.seq, p.behind(s.deps.Now()), err
-	}
 	p := s.seq.origins[origin]
+	if s.seq.origins == nil { // another replica writes the log
+		var err error
+		if p, err = s.store.Progress(ctx, origin); err != nil {
+			return 0, 0, err
+		}
+	}
 	if p == nil {
 		return 0, 0, nil
 	}
-	return p.seq, p.behind(s.deps.Now()), nil
+	return p.Seq, p.Behind(s.deps.Now()), nil
 }

@@ -52,7 +52,7 @@ func (s *Service) onlyCheckpointsSince(ctx context.Context) (bool, error) {
 		return head.Size == 0, nil
 	}
 	leaves, err := s.store.Leaves(ctx, newest.Size, head.Size, 1)
-	return err == nil && (len(leaves) == 0 || leaves[0].Origin == origin), err
+	return err == nil && (len(leaves) == 0 || entryOf(leaves[0]).GetEvent().GetOrigin() == origin), err
 }
 
 // sign signs the head of now, unless it is signed already, and returns the newest checkpoint.

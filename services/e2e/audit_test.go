@@ -116,40 +116,41 @@ func below(t *testing.T, n int) int {
 func (h *history) changedLogIsFound(t *testing.T) {
 	t.Helper()
 	db := h.auditDatabase(t)
-	for table, edit := range map[string]struct{ key, pick, column string }{
-		"leaves":      {"n", "max(n) / 2", "data"},
-		"hashes":      {"first", "min(first)", "data"},
-		"checkpoints": {"size", "max(size)", "note"},
+	for _, edit := range []struct{ table, key, pick, column string }{
+		{"batches", "first", "min(first)", "data"},
+		{"batches", "first", "max(first)", "lengths"},
+		{"hashes", "first", "min(first)", "data"},
+		{"checkpoints", "size", "max(size)", "note"},
 	} {
-		name := table
+		name := edit.table
 		if h.engine == sqldb.Postgres {
-			name = "audit." + table
+			name = "audit." + edit.table
 		}
 		var row int64 // the log grows while we are at it
 		if err := db.QueryRowContext(t.Context(), "SELECT "+edit.pick+" FROM "+name).Scan(&row); err != nil {
-			t.Fatalf("%s: %v", table, err)
+			t.Fatalf("%s: %v", edit.table, err)
 		}
 		where := fmt.Sprintf("%s = %d", edit.key, row)
 		var was []byte
 		if err := db.QueryRowContext(t.Context(), "SELECT "+edit.column+" FROM "+name+" WHERE "+where).Scan(&was); err != nil {
-			t.Fatalf("%s: %v", table, err)
+			t.Fatalf("%s: %v", edit.table, err)
 		}
 		changed := slices.Clone(was)
 		changed[len(changed)/2] ^= 1
 		set := func(value []byte) {
 			var argument any = value
-			if edit.column == "note" {
+			if edit.column != "data" {
 				argument = string(value)
 			}
 			if result, err := db.ExecContext(t.Context(), "UPDATE "+name+" SET "+edit.column+" = $1 WHERE "+where, argument); err != nil {
-				t.Fatalf("edit %s: %v", table, err)
+				t.Fatalf("edit %s: %v", edit.table, err)
 			} else if n, _ := result.RowsAffected(); n != 1 {
-				t.Fatalf("edited %d rows of %s", n, table)
+				t.Fatalf("edited %d rows of %s", n, edit.table)
 			}
 		}
 		set(changed)
 		if r := h.cli(t, "audit", "verify"); r.code != 1 || !strings.Contains(r.stderr, "NOT VERIFIED") || strings.Contains(r.stderr, "internal") {
-			t.Errorf("one byte of %s was changed in the database, and verify says (exit %d): %s%s", table, r.code, r.stdout, r.stderr)
+			t.Errorf("one byte of %s's %s was changed in the database, and verify says (exit %d): %s%s", edit.table, edit.column, r.code, r.stdout, r.stderr)
 		}
 		set(was)
 		h.verifies(t)
@@ -171,7 +172,7 @@ func (h *history) auditDatabase(t *testing.T) *sql.DB {
 	if h.engine == sqldb.Postgres {
 		return db // a superuser's
 	}
-	if _, err := db.ExecContext(t.Context(), "UPDATE leaves SET data = x'00' WHERE n = 0"); err == nil {
+	if _, err := db.ExecContext(t.Context(), "UPDATE batches SET data = x'00' WHERE first = 0"); err == nil {
 		t.Error("a leaf can be edited without taking anything away")
 	}
 	rows, err := db.QueryContext(t.Context(), "SELECT name FROM sqlite_master WHERE type = 'trigger'")

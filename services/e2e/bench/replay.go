@@ -307,21 +307,22 @@ func (f *floor) decide(ctx context.Context, batch []bus.Event) error {
 // record is what audit writes for a batch of all events.
 func (f *floor) record(ctx context.Context, batch []bus.Event) error {
 	at := f.leaves.Load()
-	var leaves []any
+	var leaves [][]byte
 	origins := map[string]int64{}
-	for i, e := range batch {
+	for _, e := range batch {
 		_, encoded, err := f.samples.message(e.Type[strings.LastIndexByte(e.Type, '.')+1:], e.Subject)
 		if err != nil {
 			return err
 		}
-		leaves = append(leaves, at+int64(i), e.Origin, int64(e.Seq), time.Now().UnixMicro(), encoded) //nolint:gosec // G115: a count
-		origins[e.Origin] = int64(e.Seq)                                                              //nolint:gosec // G115: a count
+		leaves = append(leaves, encoded)
+		origins[e.Origin] = int64(e.Seq) //nolint:gosec // G115: a count
 	}
+	lengths, data := packed.Pack(leaves)
 	_, err := f.inTx(ctx, f.dbs["audit"], func(w *writer) error {
 		if err := w.exec("UPDATE head SET size = $1, root = $2", at+int64(len(batch)), make([]byte, 32)); err != nil {
 			return err
 		}
-		if err := w.exec("INSERT INTO leaves (n, origin, seq, recorded_at, data) VALUES "+sqldb.Values(len(batch), 5), leaves...); err != nil {
+		if err := w.exec("INSERT INTO batches (first, recorded_at, lengths, data) VALUES ($1, $2, $3, $4)", at, time.Now().UnixMicro(), lengths, data); err != nil {
 			return err
 		}
 		if err := w.exec("INSERT INTO hashes (first, data) VALUES ($1, $2)", at, make([]byte, 64*len(batch))); err != nil {

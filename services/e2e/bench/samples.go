@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
+	"github.com/tenurehq/tenure/pkg/packed"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 	eventv1 "github.com/tenurehq/tenure/proto/gen/tenure/event/v1"
 )
@@ -46,42 +47,41 @@ func takeSamples(ctx context.Context, o *observer) (*samples, error) {
 		s.tables[name] = sampled{columns, row}
 	}
 	origins := map[string]string{"Lifecycle": "ingest", "Access": "policy", "Intent": "provision/" + appName(0), "Outcome": "provision/" + appName(0)}
-	for kind, origin := range origins {
-		found, err := o.leaves(ctx, origin, 50)
-		if err != nil {
-			return nil, err
+	for first := int64(math.MaxInt64); len(s.events) < len(origins); {
+		var events []bus.Event
+		var err error
+		if first, events, err = o.batchBefore(ctx, first); err != nil {
+			return nil, fmt.Errorf("look in the log for an event of each kind: %w", err)
 		}
-		for _, e := range found {
-			if strings.HasSuffix(e.Type, "."+kind) {
+		for _, e := range events {
+			if kind := e.Type[strings.LastIndexByte(e.Type, '.')+1:]; origins[kind] == e.Origin {
 				s.events[kind] = e
 			}
-		}
-		if s.events[kind].ID == "" {
-			return nil, fmt.Errorf("no event of type %s among the last of %s", kind, origin)
 		}
 	}
 	return s, nil
 }
 
-// leaves are the last events that audit recorded of an origin.
-func (o *observer) leaves(ctx context.Context, origin string, limit int) (found []bus.Event, err error) {
-	rows, err := o.dbs["audit"].QueryContext(ctx, fmt.Sprintf("SELECT data FROM leaves WHERE origin = '%s' ORDER BY n DESC LIMIT %d", origin, limit))
+// batchBefore is the batch that audit appended before that of entry n, and its own first entry.
+func (o *observer) batchBefore(ctx context.Context, n int64) (first int64, events []bus.Event, err error) {
+	var lengths string
+	var data []byte
+	err = o.dbs["audit"].QueryRowContext(ctx, "SELECT first, lengths, data FROM batches WHERE first < $1 ORDER BY first DESC LIMIT 1", n).Scan(&first, &lengths, &data)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var data []byte
+	leaves, err := packed.Unpack(lengths, data)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, leaf := range leaves {
 		var e eventv1.Event
-		if err := rows.Scan(&data); err != nil {
-			return nil, err
+		if err := proto.Unmarshal(leaf, &e); err != nil {
+			return 0, nil, err
 		}
-		if err := proto.Unmarshal(data, &e); err != nil {
-			return nil, err
-		}
-		found = append(found, bus.FromProto(&e))
+		events = append(events, bus.FromProto(&e))
 	}
-	return found, rows.Err()
+	return first, events, nil
 }
 
 // message is a sampled event with a fresh id, as the outbox keeps it and as the stream takes it.

@@ -13,7 +13,7 @@ type audit struct {
 	buffer []message // of a bug: acknowledged, and in memory only
 }
 
-// recording mirrors audit.progress.
+// recording mirrors store.Progress of audit.
 type recording struct {
 	seq   uint64
 	later map[uint64]bool

@@ -4,6 +4,7 @@ package store
 import (
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,8 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/tenurehq/tenure/pkg/fault"
+	"github.com/tenurehq/tenure/pkg/packed"
 	"github.com/tenurehq/tenure/pkg/sqldb"
 )
 
@@ -36,8 +39,6 @@ func New(db *sqldb.DB) *Store { return &Store{db} }
 // Leaf is one entry of the log.
 type Leaf struct {
 	N          int64
-	Origin     string
-	Seq        uint64
 	RecordedAt time.Time
 	Data       []byte
 }
@@ -52,20 +53,21 @@ const (
 	insertHead    = `INSERT INTO head (log, size, root) VALUES ($1, 0, $2) ON CONFLICT (log) DO NOTHING`
 	selectHead    = `SELECT size, root FROM head WHERE log = $1`
 	moveHead      = `UPDATE head SET size = $3, root = $4 WHERE log = $1 AND size = $2`
-	insertLeaves  = `INSERT INTO leaves (n, origin, seq, recorded_at, data) VALUES `
+	insertBatch   = `INSERT INTO batches (first, recorded_at, lengths, data) VALUES ($1, $2, $3, $4)`
 	insertHashes  = `INSERT INTO hashes (first, data) VALUES ($1, $2)`
-	insertOrigins = `INSERT INTO origins (origin, seq) VALUES `
-	raiseOrigins  = ` ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq`
-	selectOrigins = `SELECT origin, seq FROM origins ORDER BY origin`
-	selectOrigin  = `SELECT seq FROM origins WHERE origin = $1`
-	selectLater   = `SELECT seq, recorded_at FROM leaves WHERE origin = $1 AND seq > $2 ORDER BY seq`
-	selectLeaves  = `SELECT n, origin, seq, recorded_at, data FROM leaves WHERE n >= $1 AND n < $2 ORDER BY n LIMIT $3`
-	selectTime    = `SELECT recorded_at FROM leaves WHERE n = $1`
-	selectHashes  = `SELECT first, data FROM hashes WHERE first <= $1 ORDER BY first DESC LIMIT 1`
-	selectRange   = `SELECT first, data FROM hashes WHERE first >= $1 AND first < $2 ORDER BY first`
-	insertNote    = `INSERT INTO checkpoints (size, note, signed_at) VALUES ($1, $2, $3) ON CONFLICT (size) DO NOTHING`
-	selectNewest  = `SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1`
-	selectNotes   = `SELECT size, note FROM checkpoints WHERE size > $1 ORDER BY size LIMIT $2`
+	insertOrigins = `INSERT INTO origins (origin, seq, later, since) VALUES `
+	raiseOrigins  = ` ON CONFLICT (origin) DO UPDATE SET seq = excluded.seq, later = excluded.later, since = excluded.since`
+	selectOrigins = `SELECT origin, seq, later, since FROM origins ORDER BY origin`
+	selectOrigin  = `SELECT origin, seq, later, since FROM origins WHERE origin = $1`
+	selectBatches = `
+SELECT first, recorded_at, lengths, data FROM batches
+WHERE first >= (SELECT MAX(first) FROM batches WHERE first <= $1) AND first < $2 ORDER BY first`
+	selectTime   = `SELECT recorded_at FROM batches WHERE first <= $1 ORDER BY first DESC LIMIT 1`
+	selectHashes = `SELECT first, data FROM hashes WHERE first <= $1 ORDER BY first DESC LIMIT 1`
+	selectRange  = `SELECT first, data FROM hashes WHERE first >= $1 AND first < $2 ORDER BY first`
+	insertNote   = `INSERT INTO checkpoints (size, note, signed_at) VALUES ($1, $2, $3) ON CONFLICT (size) DO NOTHING`
+	selectNewest = `SELECT size, note FROM checkpoints ORDER BY size DESC LIMIT 1`
+	selectNotes  = `SELECT size, note FROM checkpoints WHERE size > $1 ORDER BY size LIMIT $2`
 )
 
 // Head returns the head, making that of an empty log at first.
@@ -100,18 +102,35 @@ func scanHead(row *sqldb.Row) (Head, error) {
 	return head, nil
 }
 
-// Batch is one append: leaves, the hashes they lead to, and how far their origins are recorded then.
+// Batch is one append: leaves, the hashes they lead to, and how far their origins are recorded then. The leaves are one
+// row, which whoever appends bounds: audit by what it is given at once, 256 events of the stream or one answer of an
+// origin. Were each as large as the bus allows, that is 64 MiB.
 type Batch struct {
-	From    Head
-	To      Head
-	Leaves  []Leaf
-	First   int64 // number of the first stored hash
-	Hashes  []tlog.Hash
-	Origins map[string]uint64
+	From       Head
+	To         Head
+	RecordedAt time.Time
+	Leaves     [][]byte
+	First      int64 // number of the first stored hash
+	Hashes     []tlog.Hash
+	Origins    map[string]*Progress
 }
 
 // Append appends the batch if the head is still where it was, else ErrMoved.
 func (s *Store) Append(ctx context.Context, b Batch) error {
+	lengths, leaves := packed.Pack(b.Leaves)
+	hashes := make([]byte, 0, len(b.Hashes)*tlog.HashSize)
+	for _, hash := range b.Hashes {
+		hashes = append(hashes, hash[:]...)
+	}
+	origins := make([]any, 0, 4*len(b.Origins))
+	for _, origin := range slices.Sorted(maps.Keys(b.Origins)) {
+		p := b.Origins[origin]
+		later, err := json.Marshal(p.Later)
+		if err != nil {
+			return err
+		}
+		origins = append(origins, origin, int64(p.Seq), string(later), sqldb.Micros(p.Since)) //nolint:gosec // counts from 1
+	}
 	return s.db.InTx(ctx, func(tx *sqldb.Tx) error {
 		rows, err := tx.Exec(ctx, moveHead, logName, b.From.Size, b.To.Size, b.To.Root[:])
 		if err != nil {
@@ -120,99 +139,92 @@ func (s *Store) Append(ctx context.Context, b Batch) error {
 		if rows != 1 {
 			return ErrMoved
 		}
-		args := make([]any, 0, 5*len(b.Leaves))
-		for _, l := range b.Leaves {
-			args = append(args, l.N, l.Origin, int64(l.Seq), sqldb.Micros(l.RecordedAt), l.Data) //nolint:gosec // counts from 1
-		}
-		if err := tx.Queue(ctx, insertLeaves+sqldb.Values(len(b.Leaves), 5), args...); err != nil {
+		if err := tx.Queue(ctx, insertBatch, b.From.Size, sqldb.Micros(b.RecordedAt), lengths, leaves); err != nil {
 			return fmt.Errorf("append %d leaves: %w", len(b.Leaves), err)
 		}
-		data := make([]byte, 0, len(b.Hashes)*tlog.HashSize)
-		for _, hash := range b.Hashes {
-			data = append(data, hash[:]...)
-		}
-		if err := tx.Queue(ctx, insertHashes, b.First, data); err != nil {
+		if err := tx.Queue(ctx, insertHashes, b.First, hashes); err != nil {
 			return fmt.Errorf("append %d hashes: %w", len(b.Hashes), err)
 		}
-		if len(b.Origins) == 0 {
-			return nil
-		}
-		origins := make([]any, 0, 2*len(b.Origins))
-		for _, origin := range slices.Sorted(maps.Keys(b.Origins)) {
-			origins = append(origins, origin, int64(b.Origins[origin])) //nolint:gosec // counts from 1
-		}
-		if err := tx.Queue(ctx, insertOrigins+sqldb.Values(len(b.Origins), 2)+raiseOrigins, origins...); err != nil {
+		if err := tx.Queue(ctx, insertOrigins+sqldb.Values(len(b.Origins), 4)+raiseOrigins, origins...); err != nil {
 			return fmt.Errorf("note how far %d origins are recorded: %w", len(b.Origins), err)
 		}
 		return nil
 	})
 }
 
-// Origins returns how far each origin is recorded without a gap.
-func (s *Store) Origins(ctx context.Context) (map[string]uint64, error) {
-	origins := map[string]uint64{}
+// Origins returns how far each origin is recorded.
+func (s *Store) Origins(ctx context.Context) (map[string]*Progress, error) {
 	rows, err := s.db.Query(ctx, selectOrigins)
-	type pair struct {
-		origin string
-		seq    int64
-	}
-	pairs, err := sqldb.Collect(rows, err, func(scan func(...any) error) (p pair, err error) {
-		return p, scan(&p.origin, &p.seq)
+	origins := map[string]*Progress{}
+	_, err = sqldb.Collect(rows, err, func(scan func(...any) error) (*Progress, error) {
+		origin, p, err := scanProgress(scan)
+		origins[origin] = p
+		return p, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the origins: %w", err)
-	}
-	for _, p := range pairs {
-		origins[p.origin] = uint64(p.seq) //nolint:gosec // counts from 1
+		return nil, fmt.Errorf("read how far the origins are recorded: %w", err)
 	}
 	return origins, nil
 }
 
-// Recorded returns how far an origin is recorded without a gap.
-func (s *Store) Recorded(ctx context.Context, origin string) (uint64, error) {
-	var seq int64
-	err := s.db.QueryRow(ctx, selectOrigin, origin).Scan(&seq)
-	if err != nil && !errors.Is(err, sqldb.ErrNoRows) {
-		return 0, fmt.Errorf("read how far %s is recorded: %w", origin, err)
+// Progress returns how far an origin is recorded.
+func (s *Store) Progress(ctx context.Context, origin string) (*Progress, error) {
+	_, p, err := scanProgress(s.db.QueryRow(ctx, selectOrigin, origin).Scan)
+	if errors.Is(err, sqldb.ErrNoRows) {
+		return &Progress{}, nil
 	}
-	return uint64(seq), nil //nolint:gosec // counts from 1
-}
-
-// Later returns the leaves of an origin that are recorded beyond seq, with their numbers and times only.
-func (s *Store) Later(ctx context.Context, origin string, seq uint64) ([]Leaf, error) {
-	rows, err := s.db.Query(ctx, selectLater, origin, int64(seq)) //nolint:gosec // counts from 1
-	later, err := sqldb.Collect(rows, err, func(scan func(...any) error) (l Leaf, err error) {
-		var n, at int64
-		err = scan(&n, &at)
-		l.Seq, l.RecordedAt = uint64(n), sqldb.Time(at) //nolint:gosec // counts from 1
-		return l, err
-	})
 	if err != nil {
-		return nil, fmt.Errorf("read what of %s is recorded after %d: %w", origin, seq, err)
+		return nil, fmt.Errorf("read how far %s is recorded: %w", origin, err)
 	}
-	return later, nil
+	return p, nil
 }
 
-// Leaves returns up to limit leaves from <= n < to, in order.
+func scanProgress(scan func(...any) error) (origin string, p *Progress, err error) {
+	var seq, since int64
+	var later string
+	if err := scan(&origin, &seq, &later, &since); err != nil {
+		return "", nil, err
+	}
+	p = &Progress{Seq: uint64(seq), Since: sqldb.Time(since)} //nolint:gosec // counts from 1
+	if err := json.Unmarshal([]byte(later), &p.Later); err != nil {
+		return "", nil, fmt.Errorf("what of %s is recorded beyond a hole: %w", origin, err)
+	}
+	return origin, p, nil
+}
+
+// Leaves returns up to limit leaves from <= n < to, in order. It reads no more than their batches.
 func (s *Store) Leaves(ctx context.Context, from, to int64, limit int) ([]Leaf, error) {
-	rows, err := s.db.Query(ctx, selectLeaves, from, to, int64(limit))
-	leaves, err := sqldb.Collect(rows, err, func(scan func(...any) error) (l Leaf, err error) {
-		var seq, at int64
-		err = scan(&l.N, &l.Origin, &seq, &at, &l.Data)
-		l.Seq, l.RecordedAt = uint64(seq), sqldb.Time(at) //nolint:gosec // counts from 1
-		return l, err
+	to = min(to, from+int64(limit))
+	rows, err := s.db.Query(ctx, selectBatches, from, to)
+	batches, err := sqldb.Collect(rows, err, func(scan func(...any) error) (leaves []Leaf, err error) {
+		var first, at int64
+		var lengths string
+		var data []byte
+		if err := scan(&first, &at, &lengths, &data); err != nil {
+			return nil, err
+		}
+		items, err := packed.Unpack(lengths, data)
+		if err != nil { // the words are for whoever verifies
+			return nil, fault.New(fault.Invalid, "the batch of leaf %d was changed: %w", first, err)
+		}
+		for i, item := range items {
+			if n := first + int64(i); n >= from && n < to {
+				leaves = append(leaves, Leaf{N: n, RecordedAt: sqldb.Time(at), Data: item})
+			}
+		}
+		return leaves, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read leaves from %d: %w", from, err)
 	}
-	return leaves, nil
+	return slices.Concat(batches...), nil
 }
 
-// RecordedAt returns when leaf n was recorded.
+// RecordedAt returns when leaf n, which is in the log, was recorded.
 func (s *Store) RecordedAt(ctx context.Context, n int64) (time.Time, error) {
 	var at int64
 	if err := s.db.QueryRow(ctx, selectTime, n).Scan(&at); err != nil {
-		return time.Time{}, fmt.Errorf("read leaf %d: %w", n, err)
+		return time.Time{}, fmt.Errorf("read when leaf %d was recorded: %w", n, err)
 	}
 	return sqldb.Time(at), nil
 }
