@@ -30,7 +30,7 @@ import (
 
 // As long as Tenure lets things gather: what workers write, the record of it, and audit's appends.
 const (
-	workerWait   = 2 * time.Millisecond
+	workerWait   = 5 * time.Millisecond
 	workerGather = 50 * time.Millisecond
 	auditGather  = 20 * time.Millisecond
 )

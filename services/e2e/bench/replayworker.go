@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -98,14 +98,14 @@ func (w *replayWorker) feed(ctx context.Context) error {
 			}
 			continue
 		}
-		args := []any{"00000000-0000-0000-0000-000000000000", time.Now().Add(time.Minute).UnixMicro()}
-		var in []string
+		var args []any
 		for _, p := range people {
 			args = append(args, p)
-			in = append(in, "$"+strconv.Itoa(len(args)))
 		}
+		args = append(args, "00000000-0000-0000-0000-000000000000", time.Now().Add(time.Minute).UnixMicro())
 		took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
-			return tx.exec("UPDATE targets SET version = version + 1, holder = $1, epoch = epoch + 1, lease_until = $2 WHERE person IN ("+strings.Join(in, ", ")+")", args...)
+			return tx.exec(sqldb.Given("who", n, "TEXT")+fmt.Sprintf(
+				" UPDATE targets SET version = version + 1, holder = $%d, epoch = epoch + 1, lease_until = $%d FROM given WHERE person = given.who", n+1, n+2), args...)
 		})
 		if err != nil {
 			if ctx.Err() != nil {

@@ -125,7 +125,7 @@ func (s *Store) Append(ctx context.Context, b Batch) error {
 	origins := make([]any, 0, 4*len(b.Origins))
 	for _, origin := range slices.Sorted(maps.Keys(b.Origins)) {
 		p := b.Origins[origin]
-		later, err := json.Marshal(p.Later)
+		later, err := json.Marshal(append([][2]uint64{}, p.Later...)) // never null
 		if err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ type Claimed struct {
 	Cut       Cut  // of the person
 }
 
-// notOverruled, with a parameter and a closing parenthesis after it, keeps a process of older settings from working: what
+// notOverruled, with settings and a closing parenthesis after it, keeps a process of older settings from working: what
 // it settled would not be looked at again by the newer ones.
 const notOverruled = `NOT EXISTS (SELECT 1 FROM applied WHERE key = 'settings' AND value <> `
 
@@ -61,6 +61,15 @@ ORDER  BY due_at LIMIT $3`, micros(c.Now), int64(c.Lane), c.Limit, c.Settings)
 	return people, abandoned, nil
 }
 
+var take = statements(func(targets int) string {
+	return sqldb.Given("who, at, planned_by", targets, text, number, text) + fmt.Sprintf(`
+UPDATE targets
+SET    version = version + 1, holder = $%d, epoch = epoch + 1, lease_until = $%d
+FROM   given
+WHERE  person = given.who AND lease_until <= given.at AND due_at > 0 AND due_at <= given.at AND `+notOverruled+`given.planned_by)
+RETURNING `+targetColumns, 3*targets+1, 3*targets+2)
+})
+
 // Claim takes due targets by compare-and-set on their rows and raises their epochs. Of two workers that see the same
 // target due one gets it.
 func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
@@ -68,17 +77,15 @@ func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
 	if err != nil || len(people) == 0 {
 		return nil, err
 	}
-	args := []any{c.Holder, micros(c.Until), micros(c.Now), c.Settings}
-	for _, p := range people {
-		args = append(args, p)
+	size := sized(len(people))
+	args := make([]any, 0, 3*size+2)
+	for _, p := range append(slices.Clone(people), make([]string, size-len(people))...) {
+		args = append(args, p, micros(c.Now), c.Settings)
 	}
+	args = append(args, c.Holder, micros(c.Until))
 	var claimed []Claimed
 	err = s.InTx(ctx, func(tx Tx) error {
-		rows, err := tx.Query(ctx, `
-UPDATE targets
-SET    version = version + 1, holder = $1, epoch = epoch + 1, lease_until = $2
-WHERE  person IN (`+placeholders(5, len(people))+`) AND lease_until <= $3 AND due_at > 0 AND due_at <= $3 AND `+notOverruled+`$4)
-RETURNING `+targetColumns, args...)
+		rows, err := tx.Query(ctx, take(size), args...)
 		claimed, err = sqldb.Collect(rows, err, func(scan func(...any) error) (Claimed, error) {
 			t, err := scanTarget(scan)
 			return Claimed{Target: t, Abandoned: abandoned[t.Person]}, err

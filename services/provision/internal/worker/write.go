@@ -17,7 +17,7 @@ import (
 
 const (
 	mostAtOnce = 32                   // targets that share a transaction
-	company    = 2 * time.Millisecond // how long what is not urgent waits for others that are worked on
+	company    = 5 * time.Millisecond // how long what is not urgent waits for others that are worked on
 )
 
 // writes are the transactions in which the tasks of one lane write together what they have to write at the same time: on
