@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -116,6 +117,9 @@ func (o *Outbox) Add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, event
 	if lane != eventv1.Lane_LANE_URGENT {
 		lane = eventv1.Lane_LANE_NORMAL
 	}
+	// Rows leave in the order of their greatest ids, and so do their events.
+	events = slices.Clone(events)
+	slices.SortStableFunc(events, func(a, b bus.Event) int { return strings.Compare(a.ID, b.ID) })
 	now, trace := o.now().UTC().Truncate(time.Microsecond), telemetry.TraceParent(ctx)
 	rows := make([]waiting, 0, 1)
 	for i, e := range events {

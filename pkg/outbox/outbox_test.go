@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tenurehq/tenure/pkg/bus"
@@ -225,7 +227,9 @@ func TestEventsOfATransactionShareRows(t *testing.T) {
 			o := newOutbox(t, db, w, &audit{})
 			outbox.Begin(t, o)
 			all := events(203)
-			add(t, db, o, normal, all[1:201]...)         // 64, 64, 64 and 8
+			turned := slices.Clone(all[1:201])
+			slices.Reverse(turned)
+			add(t, db, o, normal, turned...)             // 64, 64, 64 and 8
 			add(t, db, o, normal, all[0], all[201])      // its first event is the oldest of all
 			large := [2]bus.Event{all[202], event("p0")} // each more than a row of events
 			for i := range large {
@@ -254,6 +258,37 @@ func TestEventsOfATransactionShareRows(t *testing.T) {
 				t.Errorf("(-added +left):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestADamagedRowKeepsNobody: what comes after it leaves.
+func TestADamagedRowKeepsNobody(t *testing.T) {
+	t.Parallel()
+	for _, engine := range sqltest.Engines {
+		for _, edit := range []string{`UPDATE outbox SET lengths = '[1]'`, `UPDATE outbox SET lengths = ''`, `UPDATE outbox SET lengths = '[]'`} {
+			t.Run(engine+"/"+edit, func(t *testing.T) {
+				t.Parallel()
+				db := sqltest.New(t, engine, sets...)
+				w, _ := newWire(t)
+				o, err := outbox.New(outbox.Config{Origin: "ingest"}, outbox.Deps{DB: db, Bus: w, Recorded: (&audit{}).Recorded, Log: zap.NewNop()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				add(t, db, o, urgent, events(2)...)
+				if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error { _, err := tx.Exec(t.Context(), edit); return err }); err != nil {
+					t.Fatal(err)
+				}
+				if age, err := o.Oldest(t.Context()); err != nil || age < 0 {
+					t.Errorf("the oldest is %s old, %v", age, err)
+				}
+				after := event("after")
+				add(t, db, o, normal, after)
+				start(t, o)
+				eventually(t, "what comes after it leaves", func() bool {
+					return slices.ContainsFunc(w.order(), func(e bus.Event) bool { return e.ID == after.ID })
+				})
+			})
+		}
 	}
 }
 

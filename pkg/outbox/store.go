@@ -79,9 +79,17 @@ func (s store) add(ctx context.Context, tx *sqldb.Tx, lane eventv1.Lane, rows []
 	return nil
 }
 
-// mostEvents is how many events a chunk holds, by lane; more only when others commit in between: an urgent one waits for
-// the end of a chunk that is on its way. A row holds one at least, so no more rows are looked at.
-var mostEvents = map[eventv1.Lane]int{eventv1.Lane_LANE_URGENT: 500, eventv1.Lane_LANE_NORMAL: 64}
+// lanes are those of the outbox, the most urgent first.
+var lanes = [...]eventv1.Lane{eventv1.Lane_LANE_URGENT, eventv1.Lane_LANE_NORMAL}
+
+// mostEvents is how many events a chunk holds; more only when others commit in between: an urgent one waits for the end of
+// a chunk that is on its way. A row holds one at least, so no more rows are looked at.
+func mostEvents(lane eventv1.Lane) int {
+	if lane == eventv1.Lane_LANE_URGENT {
+		return 500
+	}
+	return 64
+}
 
 const selectHeads = `
 SELECT 1, id, lengths FROM (SELECT id, lengths FROM outbox WHERE lane = 1 AND id >= $1 ORDER BY id LIMIT 500) AS urgent
@@ -111,9 +119,9 @@ func (s store) heads(ctx context.Context, from map[eventv1.Lane]string) ([]head,
 			return r, err
 		}
 		r.lane = eventv1.Lane(lane) //nolint:gosec // G115: 1 or 2, from the statement above
-		var err error
-		r.events, err = packed.Count(lengths)
-		return r, err
+		n, _ := packed.Count(lengths)
+		r.events = max(1, n) // see unpack
+		return r, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look for events: %w", err)
@@ -125,7 +133,7 @@ func (s store) heads(ctx context.Context, from map[eventv1.Lane]string) ([]head,
 		if events[r.lane] == 0 {
 			heads = append(heads, head{lane: r.lane, first: from[r.lane]})
 		}
-		if events[r.lane] += r.events; events[r.lane] == r.events || events[r.lane] <= mostEvents[r.lane] {
+		if events[r.lane] += r.events; events[r.lane] == r.events || events[r.lane] <= mostEvents(r.lane) {
 			heads[len(heads)-1].last = r.id
 		}
 	}
@@ -161,9 +169,8 @@ func (s store) move(ctx context.Context, h head, done progress, now time.Time) (
 			if err := scan(&w.id, &lengths, &events); err != nil {
 				return w, err
 			}
-			var err error
-			w.events, err = packed.Unpack(lengths, events)
-			return w, err
+			w.events = unpack(lengths, events)
+			return w, nil
 		})
 		if err != nil || len(taken) == 0 {
 			return err
@@ -190,6 +197,16 @@ func (s store) move(ctx context.Context, h head, done progress, now time.Time) (
 		return chunk{}, fmt.Errorf("move events: %w", err)
 	}
 	return made, nil
+}
+
+// unpack returns the events of a row. A row that was damaged leaves all the same, as one event that cannot be read: whoever
+// publishes it says so, audit misses it, and what comes after it is not kept.
+func unpack(lengths string, data []byte) [][]byte {
+	events, err := packed.Unpack(lengths, data)
+	if err != nil || len(events) == 0 {
+		return [][]byte{data}
+	}
+	return events
 }
 
 // number encodes a ReadResponse of the events with their numbers from first on. A field may come anywhere in a
@@ -428,7 +445,7 @@ SELECT COALESCE(MIN(created_at), 0) FROM outbox_sent WHERE first_seq > (SELECT M
 // oldest returns an event of the first row of each lane, encoded, and when the oldest chunk not known to be published
 // was made; nothing and zero where there is none.
 func (s store) oldest(ctx context.Context) (first [][]byte, made time.Time, err error) {
-	for lane := range mostEvents {
+	for _, lane := range lanes {
 		var lengths string
 		var data []byte
 		err := s.db.QueryRow(ctx, selectFirst, int64(lane)).Scan(&lengths, &data)
@@ -438,11 +455,7 @@ func (s store) oldest(ctx context.Context) (first [][]byte, made time.Time, err 
 		if err != nil {
 			return nil, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
 		}
-		events, err := packed.Unpack(lengths, data)
-		if err != nil {
-			return nil, time.Time{}, fmt.Errorf("look for the oldest event: %w", err)
-		}
-		first = append(first, events[:min(1, len(events))]...)
+		first = append(first, unpack(lengths, data)[0])
 	}
 	var at int64
 	if err := s.db.QueryRow(ctx, selectMade).Scan(&at); err != nil {
