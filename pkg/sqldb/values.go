@@ -30,7 +30,7 @@ func Values(rows, cols int) string { return values(rows, make([]string, cols)) }
 //
 //	sqldb.Given("who, version", len(people), "TEXT", "BIGINT") + ` UPDATE people SET version = given.version FROM given WHERE id = given.who`
 //
-// Each is looked up in an index, as with Asked.
+// Each is looked up in an index, as with Asked, and in the order given: so are the rows of an UPDATE locked.
 func Given(columns string, rows int, types ...string) string {
 	return `WITH given (` + columns + `) AS (SELECT * FROM (VALUES ` + values(rows, types) + `) AS listed WHERE column1 || '' = column1)`
 }

@@ -101,8 +101,8 @@ func (t Tx) Lock(ctx context.Context, ids []string) ([]Person, error) {
 	ids = slices.Sorted(slices.Values(ids))
 	var people []Person
 	for chunk := range chunks(ids) {
-		update := `UPDATE people SET version = version + 1 WHERE id IN ` + sqldb.Values(1, len(chunk)) +
-			` RETURNING ` + personColumns
+		update := sqldb.Given("who", len(chunk), "TEXT") + `
+UPDATE people SET version = version + 1 FROM given WHERE id = given.who RETURNING ` + personColumns
 		rows, err := t.Query(ctx, update, anyOf(chunk)...)
 		locked, err := sqldb.Collect(rows, err, scanPerson)
 		if err != nil {
@@ -126,9 +126,13 @@ func (t Tx) LockDue(ctx context.Context, now time.Time, limit int) ([]Person, er
 	}
 	slices.Sort(ids)
 	// Due is asked again, because somebody may have decided between the two statements.
-	update := `UPDATE people SET version = version + 1 WHERE id IN ` + sqldb.Values(1, len(ids)) +
-		fmt.Sprintf(` AND next_due > 0 AND next_due <= $%d RETURNING `, len(ids)+1) + personColumns
-	rows, err = t.Query(ctx, update, append(anyOf(ids), sqldb.Micros(now))...)
+	update := sqldb.Given("who, now", len(ids), "TEXT", "BIGINT") + `
+UPDATE people SET version = version + 1 FROM given WHERE id = given.who AND next_due > 0 AND next_due <= given.now RETURNING ` + personColumns
+	args := make([]any, 0, 2*len(ids))
+	for _, id := range ids {
+		args = append(args, id, sqldb.Micros(now))
+	}
+	rows, err = t.Query(ctx, update, args...)
 	people, err := sqldb.Collect(rows, err, scanPerson)
 	if err != nil {
 		return nil, fmt.Errorf("lock due people: %w", err)

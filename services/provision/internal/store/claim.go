@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -77,6 +78,7 @@ func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
 	if err != nil || len(people) == 0 {
 		return nil, err
 	}
+	slices.Sort(people) // in one order everywhere: no two transactions wait for each other
 	size := sized(len(people))
 	args := make([]any, 0, 3*size+2)
 	for _, p := range append(slices.Clone(people), make([]string, size-len(people))...) {
@@ -124,6 +126,7 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 	if len(targets) == 0 {
 		return nil
 	}
+	targets = slices.SortedFunc(slices.Values(targets), func(a, b Claimed) int { return strings.Compare(a.Person, b.Person) })
 	err := s.InTx(ctx, func(tx Tx) error {
 		for chunk := range slices.Chunk(targets, marksPerStatement) {
 			var args []any

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -156,6 +158,7 @@ func (w *Worker) look(ctx context.Context) error {
 	if len(late) == 0 {
 		return nil
 	}
+	slices.SortFunc(late, func(a, b store.Target) int { return strings.Compare(a.Person, b.Person) }) // as marks are
 	for i := range late {
 		if cause := w.app.breaker.open(); cause != nil {
 			late[i].Problem = CodeName(cause.Code)
