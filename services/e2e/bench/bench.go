@@ -232,7 +232,7 @@ func (b *bench) count(ctx context.Context, engine string) error {
 	for _, line := range rows.table(events) {
 		print("%s", line)
 	}
-	b.figures.add("row_writes_per_event", engine, "rows", float64(rows.total())/events, 90)
+	b.figures.add("row_writes_per_event", engine, "rows", float64(rows.total())/events, 60)
 	b.figures.add("messages_per_event", engine, "messages", float64(messages)/events, 16)
 	return t.close()
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/tenurehq/tenure/pkg/sqldb/sqltest"
 )
 
-// What one lifecycle event × five applications costs: at most 90 row writes and 16 messages, on either engine. Chunks and
+// What one lifecycle event × five applications costs: at most 60 row writes and 16 messages, on either engine. Chunks and
 // appends hold fewer events on a machine that has other things to do, so a cost is the least of up to three counts.
 func TestAnEventStaysWithinItsBudget(t *testing.T) {
 	sqltest.Postgres(t) // there is one
