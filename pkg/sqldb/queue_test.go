@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/tenurehq/tenure/pkg/fault"
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -283,12 +282,7 @@ func TestACallerWhoGoesWhileACommitWaitsHearsThat(t *testing.T) {
 				return tx.Queue(ctx, `UPDATE counters SET n = 100 WHERE name = 'a'`)
 			})
 		}()
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for waiting := int64(0); waiting == 0; <-tick.C {
-			must(t, db.QueryRow(stays, `SELECT COUNT(*) FROM pg_locks WHERE NOT granted
-AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())`).Scan(&waiting))
-		}
+		sqltest.AwaitLock(stays, t, db)
 		cancel()
 		if err := <-gone; !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want the context's end", err)

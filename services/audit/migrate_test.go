@@ -133,14 +133,7 @@ func TestWhatIsAppendedWhileTheLogIsPackedIsKept(t *testing.T) {
 			}
 			opened <- err
 		}()
-		eventually(t, "the migration waits", func() bool {
-			var waiting int64
-			err := old.QueryRow(t.Context(), `
-SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND pid IN (
-	SELECT pid FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = CURRENT_DATABASE())
-)`).Scan(&waiting)
-			return err == nil && waiting > 0
-		})
+		sqltest.AwaitLock(t.Context(), t, old)
 	}, map[string]uint64{"ingest": 2}, event("ingest", 1), event("ingest", 2))
 	if err := <-opened; err != nil {
 		t.Fatal(err)

@@ -8,7 +8,9 @@
 package sqltest
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/config"
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -63,6 +65,27 @@ func Config(tb testing.TB, engine string, sets ...sqldb.Migrations) sqldb.Config
 	}
 	tb.Fatalf("no engine %q", engine)
 	return sqldb.Config{}
+}
+
+// AwaitLock returns once somebody waits for a lock in db, which is PostgreSQL's.
+func AwaitLock(ctx context.Context, tb testing.TB, db *sqldb.DB) {
+	tb.Helper()
+	const waiting = `
+SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND pid IN (
+	SELECT pid FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = CURRENT_DATABASE())
+)`
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
+		var n int64
+		if err := db.QueryRow(ctx, waiting).Scan(&n); err != nil {
+			tb.Fatalf("look who waits for a lock: %v", err)
+		}
+		if n > 0 {
+			return
+		}
+	}
+	tb.Fatal("nobody waits for a lock")
 }
 
 // Postgres returns the DSN, as superuser, of a fresh empty database on the shared server, removed with the test.

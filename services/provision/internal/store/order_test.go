@@ -27,15 +27,7 @@ func TestAClaimTakesItsRowsInTheOrderInWhichMarksDo(t *testing.T) {
 			_, err := s.Claim(t.Context(), store.Claim{Lane: normal, Limit: 10, Holder: "one", Now: now.Add(time.Minute), Until: now.Add(time.Hour)})
 			claimed <- err
 		}()
-		for waits := int64(0); waits == 0; {
-			const waiting = `
-SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND pid IN (
-	SELECT pid FROM pg_locks WHERE database = (SELECT oid FROM pg_database WHERE datname = CURRENT_DATABASE())
-)`
-			if err := db.QueryRow(t.Context(), waiting).Scan(&waits); err != nil {
-				return err
-			}
-		}
+		sqltest.AwaitLock(t.Context(), t, db)
 		return tx.QueryRow(t.Context(), `SELECT COUNT(*) FROM (SELECT 1 FROM targets WHERE person = 'bob' FOR UPDATE SKIP LOCKED) AS free`).Scan(&free)
 	})
 	if err != nil || free != 1 {
