@@ -219,46 +219,42 @@ func TestADatabaseRestoredFromABackupUsesNoNumberTwice(t *testing.T) {
 // TestEventsOfATransactionShareRows and keep their order, also with those of a transaction that came later and began before.
 func TestEventsOfATransactionShareRows(t *testing.T) {
 	t.Parallel()
-	for _, engine := range sqltest.Engines {
-		t.Run(engine, func(t *testing.T) {
-			t.Parallel()
-			db := sqltest.New(t, engine, sets...)
-			w, _ := newWire(t)
-			o := newOutbox(t, db, w, &audit{})
-			outbox.Begin(t, o)
-			all := events(203)
-			turned := slices.Clone(all[1:201])
-			slices.Reverse(turned)
-			add(t, db, o, normal, turned...)             // 64, 64, 64 and 8
-			add(t, db, o, normal, all[0], all[201])      // its first event is the oldest of all
-			large := [2]bus.Event{all[202], event("p0")} // each more than a row of events
-			for i := range large {
-				large[i].Data = make([]byte, bus.MaxData)
-			}
-			add(t, db, o, normal, large[:]...)
-			var rows int
-			if err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(&rows); err != nil || rows != 7 {
-				t.Errorf("%d rows of 204 events, want 7: %v", rows, err)
-			}
-			moves := 0
-			for outbox.Move(t, o) > 0 {
-				moves++
-			}
-			if moves != 4 { // 64, 64, 64, and the rest
-				t.Errorf("they left in %d chunks, want 4", moves)
-			}
-			var want, got []string
-			for _, e := range append(append(append(all[1:201:201], all[0]), all[201]), large[:]...) {
-				want = append(want, e.ID)
-			}
-			for _, e := range read(t, o, 1, 300) {
-				got = append(got, e.ID)
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("(-added +left):\n%s", diff)
-			}
-		})
-	}
+	sqltest.Run(t, sets, func(t *testing.T, db *sqldb.DB) {
+		w, _ := newWire(t)
+		o := newOutbox(t, db, w, &audit{})
+		outbox.Begin(t, o)
+		all := events(203)
+		turned := slices.Clone(all[1:201])
+		slices.Reverse(turned)
+		add(t, db, o, normal, turned...)             // 64, 64, 64 and 8
+		add(t, db, o, normal, all[0], all[201])      // its first event is the oldest of all
+		large := [2]bus.Event{all[202], event("p0")} // each more than a row of events
+		for i := range large {
+			large[i].Data = make([]byte, bus.MaxData)
+		}
+		add(t, db, o, normal, large[:]...)
+		var rows int
+		if err := db.QueryRow(t.Context(), `SELECT COUNT(*) FROM outbox`).Scan(&rows); err != nil || rows != 7 {
+			t.Errorf("%d rows of 204 events, want 7: %v", rows, err)
+		}
+		moves := 0
+		for outbox.Move(t, o) > 0 {
+			moves++
+		}
+		if moves != 4 { // 64, 64, 64, and the rest
+			t.Errorf("they left in %d chunks, want 4", moves)
+		}
+		var want, got []string
+		for _, e := range append(append(append(all[1:201:201], all[0]), all[201]), large[:]...) {
+			want = append(want, e.ID)
+		}
+		for _, e := range read(t, o, 1, 300) {
+			got = append(got, e.ID)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-added +left):\n%s", diff)
+		}
+	})
 }
 
 // TestADamagedRowKeepsNobody: what comes after it leaves.

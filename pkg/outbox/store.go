@@ -36,8 +36,9 @@ const (
 
 func (w *waiting) full() bool { return len(w.events) >= fullAt || w.size >= fullAtBytes }
 
+// add takes an event whose id is greater than those of the others.
 func (w *waiting) add(id string, event []byte) {
-	w.id, w.events, w.size = max(w.id, id), append(w.events, event), w.size+len(event)
+	w.id, w.events, w.size = id, append(w.events, event), w.size+len(event)
 }
 
 // chunk is a run of numbered events.
@@ -115,12 +116,14 @@ func (s store) heads(ctx context.Context, from map[eventv1.Lane]string) ([]head,
 		var lane int64
 		var lengths string
 		var r row
-		if err := scan(&lane, &r.id, &lengths); err != nil {
+		err := scan(&lane, &r.id, &lengths)
+		if err != nil {
 			return r, err
 		}
 		r.lane = eventv1.Lane(lane) //nolint:gosec // G115: 1 or 2, from the statement above
-		n, _ := packed.Count(lengths)
-		r.events = max(1, n) // see unpack
+		if r.events, err = packed.Count(lengths); err != nil || r.events == 0 {
+			r.events = 1 // see unpack
+		}
 		return r, nil
 	})
 	if err != nil {

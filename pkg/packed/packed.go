@@ -1,6 +1,6 @@
 // Package packed keeps many byte strings in one row of a table: one after the other in a column of bytes, and how long
-// each is in a column of text, as a JSON array that SQL can read, too. A row and its entries in
-// indexes cost a database more than the bytes in it, so what is written together and read together is kept together.
+// each is in a column of text, as a JSON array that SQL can read, too. A row and its entries in indexes cost a database
+// more than the bytes in it, so what is written together and read together is kept together.
 package packed
 
 import (

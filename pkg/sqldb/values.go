@@ -19,10 +19,10 @@ const MaxParams = 32766
 //
 //	"INSERT INTO grants (person, app) VALUES " + sqldb.Values(len(grants), 2)
 //
-// For a table to join others with see Given. rows*cols must not exceed MaxParams. Numbers of rows that vary widely fill the statement caches: callers with very many rows use chunks of
-// one size. What all of many rows are compared with is given in each row, not as one more parameter after them: SQLite
-// (3.54) plans a statement anew when a parameter that a column is compared with was or becomes 0 or 1, and takes all beyond the
-// 31st for one.
+// For a table to join others with see Given. rows*cols must not exceed MaxParams. Numbers of rows that vary widely fill
+// the statement caches: callers with very many rows use chunks of one size. What all of many rows are compared with is
+// given in each row, not as one more parameter after them: SQLite (3.54) plans a statement anew when a parameter that a
+// column is compared with was or becomes 0 or 1, and takes all beyond the 31st for one.
 func Values(rows, cols int) string { return values(rows, make([]string, cols)) }
 
 // Given returns the text of a table of rows rows, parameters from $1 on, with these columns of these types, TEXT, BIGINT
