@@ -109,19 +109,19 @@ func (s *Store) Claim(ctx context.Context, c Claim) ([]Claimed, error) {
 
 // What was abandoned stays so: its lease is over, and the name of who held it says that an intent may be open.
 func giveBack(targets int) string {
-	return sqldb.Given("who, claim, heard, abandoned, ruled", targets, text, number, number, number, number) + fmt.Sprintf(`
+	return sqldb.Given("who, claim, heard, abandoned, ruled, was_due", targets, text, number, number, number, number, number) + fmt.Sprintf(`
 UPDATE targets
 SET    version = version + 1,
        holder = CASE WHEN given.abandoned = 1 THEN holder ELSE '' END,
        lease_until = given.abandoned,
-       due_at = CASE WHEN generation > given.heard OR NOT `+noNewerCut+`given.ruled THEN due_at ELSE $%d END
+       due_at = CASE WHEN generation > given.heard OR due_at <> given.was_due OR NOT `+noNewerCut+`given.ruled THEN due_at ELSE $%d END
 FROM   given
 WHERE  person = given.who AND epoch = given.claim AND holder = $%d`,
-		5*targets+1, 5*targets+2)
+		6*targets+1, 6*targets+2)
 }
 
 // GiveBack ends leases under which nothing was done. A target becomes due again at the given time, or when a newer
-// generation, or a cut, made it due.
+// generation, a cut, or somebody made it due.
 func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, due time.Time) error {
 	if len(targets) == 0 {
 		return nil
@@ -131,7 +131,7 @@ func (s *Store) GiveBack(ctx context.Context, holder string, targets []Claimed, 
 		for chunk := range slices.Chunk(targets, marksPerStatement) {
 			var args []any
 			for _, t := range chunk {
-				args = append(args, t.Person, t.Epoch, t.Generation, flag(t.Abandoned), t.Cut.Version)
+				args = append(args, t.Person, t.Epoch, t.Generation, flag(t.Abandoned), t.Cut.Version, micros(t.wasDue))
 			}
 			if err := tx.Queue(ctx, giveBack(len(chunk)), append(args, micros(due), holder)...); err != nil {
 				return err
@@ -276,11 +276,13 @@ func (t Tx) LookAgain(ctx context.Context, people []string, now time.Time) error
 const free = `
 UPDATE targets
 SET    version = version + 1,
-       lease_until = COALESCE((SELECT MAX(j.not_after) + $2 FROM journal j WHERE j.person = targets.person AND j.outcome_at = 0), 1)
+       lease_until = COALESCE((SELECT MAX(CASE WHEN j.not_after + $2 < lease_until THEN j.not_after + $2 ELSE lease_until END)
+                               FROM journal j WHERE j.person = targets.person AND j.outcome_at = 0), 1)
 WHERE  holder <> '' AND lease_until > $1`
 
 // Free ends the leases of holders that are known to be dead, and returns how many. One under which a call may still be
-// on its way lasts until that call can have no more effect. What they held counts as abandoned.
+// on its way lasts until that call can have no more effect, but never longer than before: the call may have been made before the clock
+// was set back. What they held counts as abandoned.
 func (t Tx) Free(ctx context.Context, now time.Time, skew time.Duration) (int64, error) {
 	freed, err := t.Exec(ctx, free, micros(now), skew.Microseconds())
 	if err != nil {

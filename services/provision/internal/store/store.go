@@ -46,15 +46,23 @@ func (s *Store) InTx(ctx context.Context, f func(Tx) error) error {
 // come again.
 var ahead = []string{"due_at", "lease_until", "quiet_until", "taking_until", "marked_at", "create_tried", "unwanted_since", "observed_at"}
 
+// Whoever holds a target goes by what they read, or worked out, before, and writes that after the mending. So what is held is made due:
+// that stays, whatever its holder writes, and who claims it next sees what is ahead of what can be.
+const heldDue = `UPDATE targets SET version = version + 1, due_at = $1 WHERE holder <> ''`
+
 // WhenSetBack keeps targets from waiting longer when the clock now is set back, until ctx ends. mended is called with by how
 // much it was, and how many targets would have waited.
 func (s *Store) WhenSetBack(ctx context.Context, now func() time.Time, mended func(by time.Duration, targets int64)) error {
 	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, now, from time.Time) error {
 		targets, err := tx.SetBack(ctx, now, from, "targets", ahead...)
-		if err == nil {
-			tx.AfterCommit(func() { mended(from.Sub(now), targets) })
+		if err != nil {
+			return err
 		}
-		return err
+		if err := tx.Queue(ctx, heldDue, micros(now)); err != nil {
+			return fmt.Errorf("make held targets due: %w", err)
+		}
+		tx.AfterCommit(func() { mended(from.Sub(now), targets) })
+		return nil
 	})
 }
 
