@@ -7,7 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/tenurehq/tenure/pkg/sqldb"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
 
@@ -61,6 +65,16 @@ func TestAMachineWhoseClockIsAheadTakesNoLivingLease(t *testing.T) {
 	}
 }
 
+// untilNoted waits until it is noted what time it is, and what that changes is mended.
+func (w *world) untilNoted() {
+	w.t.Helper()
+	until(w.t, "time to be noted", func() bool {
+		var latest int64
+		err := w.dbs["code"].QueryRow(w.t.Context(), `SELECT latest FROM clock`).Scan(&latest)
+		return err == nil && w.now().Sub(sqldb.Time(latest)).Abs() < 30*time.Minute
+	})
+}
+
 // TestWhatWaitsGoesOnWhenTheClockIsSetBack: ann waits until a call can have no more effect, seconds from now, and who holds bob is
 // dead.
 func TestWhatWaitsGoesOnWhenTheClockIsSetBack(t *testing.T) {
@@ -83,16 +97,81 @@ func TestWhatWaitsGoesOnWhenTheClockIsSetBack(t *testing.T) {
 		w.start()
 		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
 		w.untilTarget("code", "ann", "waiting for a time to come", func(x store.Target) bool {
-			// Nobody works on her until then: a worker that did would write the times that it had read.
+			// Nobody works on her until then: this is about what waits.
 			return x.State == store.Retrying && x.QuietUntil.After(time.Now().Add(30*time.Minute)) && !x.DueAt.Before(x.QuietUntil)
 		})
-		until(t, "time to be noted", func() bool {
-			var latest int64
-			return w.dbs["code"].QueryRow(t.Context(), `SELECT latest FROM clock`).Scan(&latest) == nil
-		})
+		w.untilNoted()
 		c.set(0)
 		m.misbehave(nil)
 		w.done("code", "ann")
 		w.done("code", "bob")
 	})
+}
+
+// TestWhatIsWorkedOnWhenTheClockIsSetBackGoesOn: a call is under way then, whose reply is lost. Who made it goes on, or never comes back.
+func TestWhatIsWorkedOnWhenTheClockIsSetBackGoesOn(t *testing.T) {
+	t.Parallel()
+	for what, dies := range map[string]bool{"the worker lives": false, "the worker dies": true} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			engines(t, func(t *testing.T, engine string) {
+				m := newMemory("a")
+				code := one("code", m)
+				code.Limits.Timeout = time.Second // a lease lasts for three
+				w := newWorld(t, engine, code)
+				w.cfg.Timing.Attempts = 1000
+				var c clock
+				c.set(time.Hour)
+				w.now = c.now
+				var called atomic.Bool
+				underWay, over := make(chan struct{}), make(chan struct{})
+				w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+					if called.Swap(true) {
+						return next()
+					}
+					close(underWay)
+					select {
+					case <-over:
+					case <-t.Context().Done():
+					}
+					return nil, status.Error(codes.Unavailable, "nobody hears what became of it")
+				})
+				w.start()
+				w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+				<-underWay
+				w.untilNoted()
+				c.set(0)
+				w.untilNoted()
+				if dies {
+					killLease(t.Context(), t, w, "code", "ann")
+				} else {
+					close(over)
+				}
+				w.done("code", "ann")
+				journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
+				everyIntentHasOneOutcome(t, w)
+			})
+		})
+	}
+}
+
+// TestACallMadeAfterTheClockWasSetBackTakesNoLonger: it belongs to an intent of before.
+func TestACallMadeAfterTheClockWasSetBackTakesNoLonger(t *testing.T) {
+	t.Parallel()
+	m := newMemory("a")
+	m.limits.MaxSteps = 1
+	w := newWorld(t, "sqlite", one("code", m))
+	var c clock
+	c.set(time.Hour)
+	w.now = c.now
+	w.lossy().onApply(func(ctx context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+		if deadline, _ := ctx.Deadline(); time.Until(deadline) > time.Minute {
+			t.Errorf("may take %s", time.Until(deadline))
+		}
+		c.set(0)
+		return next()
+	})
+	w.start()
+	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+	w.done("code", "ann")
 }

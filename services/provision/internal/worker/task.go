@@ -215,6 +215,7 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 		return p
 	}
 	now := k.deps.Now()
+	k.notAhead(now)
 	k.in = plan.Input{Desired: k.d, Found: found, Record: k.t.Record, Can: k.can.can, Settings: k.cfg.Settings, Now: now}
 	k.make(ctx)
 	k.readAt, k.account = now, nil
@@ -228,6 +229,14 @@ func (k *task) read(ctx context.Context) *connector.Problem {
 	}
 	k.clocks(now)
 	return nil
+}
+
+// notAhead brings back what comes from before the clock was set back, and was written after that was mended: what happened has
+// happened by now, and no call may have effect for longer than a lease lasts.
+func (k *task) notAhead(now time.Time) {
+	t, over := &k.t, now.Add(k.cfg.Timing.Lease)
+	t.QuietUntil, t.TakingUntil = earlier(t.QuietUntil, over), earlier(t.TakingUntil, over)
+	t.Record.CreateTried, t.Record.UnwantedSince = earlier(t.Record.CreateTried, now), earlier(t.Record.UnwantedSince, now)
 }
 
 // make plans by what was read.
