@@ -140,19 +140,8 @@ func TestARollingRestartUnderLoadLosesNothingAndDoesNothingTwice(t *testing.T) {
 	if !whole() {
 		t.Skip("ten processes and three NATS nodes, each restarted: make storms")
 	}
-	r := newReplicated(t)                                      // alone: it measures pauses
-	for _, replica := range []string{"policy-1", "policy-2"} { // half of this company moves or leaves within minutes
-		file := filepath.Join(r.dir, "config", replica, "tenure.yaml")
-		write(t, file, limits.ReplaceAllString(read(t, file), "${1}: 100%"))
-	}
-	if err := r.script(t.Context(), "restart", "policy-1", "policy-2"); err != nil {
-		t.Fatal(err)
-	}
-	model, err := filepath.Abs(filepath.Join(root, "deploy", "config", "model"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.ada(t, "model", "apply", model, "--yes").want(t, 0)
+	r := newReplicated(t) // alone: it measures pauses
+	r.withoutLimits(t)    // half of this company moves or leaves within minutes
 	t.Run("nobody is let in who has no business", r.doorsAreShut)
 
 	load := r.load(t)
@@ -180,6 +169,23 @@ func TestARollingRestartUnderLoadLosesNothingAndDoesNothingTwice(t *testing.T) {
 		t.Errorf("the log has gaps: %v", report.Missing)
 	}
 	t.Logf("%d people, %d entries in the log without a gap", len(said), report.Leaves)
+}
+
+// withoutLimits gives it the example's model, and lets the brake pass whoever loses access.
+func (r *replicated) withoutLimits(t *testing.T) {
+	t.Helper()
+	for _, replica := range []string{"policy-1", "policy-2"} {
+		file := filepath.Join(r.dir, "config", replica, "tenure.yaml")
+		write(t, file, limits.ReplaceAllString(read(t, file), "${1}: 100%"))
+	}
+	if err := r.script(t.Context(), "restart", "policy-1", "policy-2"); err != nil {
+		t.Fatal(err)
+	}
+	model, err := filepath.Abs(filepath.Join(root, "deploy", "config", "model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ada(t, "model", "apply", model, "--yes").want(t, 0)
 }
 
 // wipeStream kills all nodes of NATS, deletes what they stored, and starts them again.

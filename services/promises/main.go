@@ -28,6 +28,7 @@ func trials() []func(context.Context, size, io.Writer) ([]table.Row, error) {
 		tryRace,
 		trySimulator,
 		tryBrake,
+		tryLeavers,
 		tryBugsInTrouble,
 		tryTests,
 	}

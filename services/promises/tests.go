@@ -22,6 +22,7 @@ type test struct {
 // tests are those of them that count here.
 var tests = []test{
 	{pkg: "policy", name: "TestTheYearsOfACompanyAreNotHeld", parallel: 3},
+	{pkg: "e2e", name: "TestLeaversDoNotWait", parallel: 2},
 	{pkg: "e2e", name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints", parallel: 7}, // they wait more than they work
 	{pkg: "e2e", name: "TestAWipedStreamLosesNothing", parallel: 1},
 	{pkg: "e2e", name: "TestFaultsAreSeenAndHealWithoutHands", parallel: 4},

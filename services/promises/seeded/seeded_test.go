@@ -13,7 +13,7 @@ import (
 // TestEveryBugStillFits: make promises finds out whether it is found.
 func TestEveryBugStillFits(t *testing.T) {
 	t.Parallel()
-	for _, b := range slices.Concat(seeded.OfTheBrake(), seeded.OfDeaths(), seeded.OfFaults()) {
+	for _, b := range slices.Concat(seeded.OfTheBrake(), seeded.OfLeavers(), seeded.OfDeaths(), seeded.OfFaults()) {
 		files, err := b.Apply(filepath.Join("..", "..", "..", filepath.FromSlash(b.In())))
 		if err != nil {
 			t.Errorf("%s: %v", b.Name, err)

@@ -1,0 +1,231 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	provisionv1 "github.com/tenurehq/tenure/proto/gen/tenure/provision/v1"
+	"github.com/tenurehq/tenure/services/promises/seeded"
+	"github.com/tenurehq/tenure/services/promises/table"
+)
+
+// What is promised of a leaver, from the word of HR to the read-back that shows the account disabled, in an application that is well.
+const (
+	mostWithin = 10 * time.Second // half of them at least
+	allWithin  = time.Minute      // 99 in 100
+)
+
+// queue is a Tenure in which many join just before some leave.
+type queue struct {
+	hr   *hr
+	door operators
+	well []string               // applications that work
+	off  func(name string) bool // says whether somebody of that name, who left, has nothing in any application
+	sick func() (heal func())   // makes another application stop answering; nil: there is none
+}
+
+// Leavers do not wait: not for those who joined before them, and not for an application that does not answer.
+func TestLeaversDoNotWait(t *testing.T) {
+	if !whole() && !tabled() && os.Getenv(seeded.EnvPatience) == "" {
+		t.Skip("it takes a minute or more: make promises")
+	}
+	for name, queue := range map[string]func(*testing.T) *queue{
+		"one process on SQLite, an application hangs":        newQueue,
+		"two of every service, PostgreSQL, three NATS nodes": newReplicatedQueue,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			queue(t).try(t, name)
+		})
+	}
+}
+
+// newQueue is one process with two demo applications that take their time, and one that can be made to hang.
+func newQueue(t *testing.T) *queue {
+	t.Helper()
+	w := newWorld(t)
+	at := freeAddresses(t, 2)
+	apps := map[string]wiki{"wiki": {at[0]}, "code": {at[1]}}
+	applications := w.applications(t)
+	for name, app := range apps {
+		applications += strings.Replace(demoApplication(name, app.address, smallGroups, ""), "temper: plain", "temper: slow", 1)
+	}
+	tn := serve(t, plan{applications: applications, logLevel: "warn"})
+	tn.applyModel(t, worldModel+`
+  - name: developers
+    members: person.status == "active"
+    grants:
+      - {app: wiki, entitlement: "group:staff"}
+      - {app: code, entitlement: "group:developers"}
+`)
+	return &queue{
+		hr: tn.hr(t), door: tn.dial(t), well: []string{"wiki", "code"},
+		off: func(name string) bool {
+			has := w.inSuite(t)[name]
+			return !has.enabled && len(has.grants) == 0 && nothingIn(t, apps, name)
+		},
+		sick: func() func() {
+			w.gate.set(hangs)
+			return func() { w.gate.set(nil) }
+		},
+	}
+}
+
+// newReplicatedQueue is two of every service; of the example's applications one is slow and one refuses what comes too fast.
+func newReplicatedQueue(t *testing.T) *queue {
+	t.Helper()
+	r := newReplicated(t)
+	r.withoutLimits(t)
+	return &queue{
+		hr: r.hr(t), door: r.door(t), well: []string{"wiki", "code", "warehouse"},
+		off: func(name string) bool { return nothingIn(t, r.apps, name) },
+	}
+}
+
+// nothingIn says whether nobody of that name can get in anywhere.
+func nothingIn(t *testing.T, apps map[string]wiki, name string) bool {
+	t.Helper()
+	for _, app := range apps {
+		for _, a := range app.list(t) {
+			if a.Login == name && (a.Status == "enabled" || len(a.Entitlements) > 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (q *queue) try(t *testing.T, name string) {
+	t.Helper()
+	const leavers = 20
+	joiners := 500
+	if whole() {
+		joiners = 10_000
+	}
+	r := table.Row{Promise: "P5", Tried: fmt.Sprintf("%d leavers behind %d joiners, %s", leavers, joiners, name), Violations: 1, Figure: "not at the end"}
+	defer func() { promised(t, r) }()
+
+	var staff, crowd []record
+	for n := range leavers + joiners {
+		p := person(n)
+		p.Department = "d005"
+		if n < leavers {
+			staff = append(staff, p)
+		} else {
+			crowd = append(crowd, p)
+		}
+	}
+	q.say(t, "join", staff)
+	awaitFor(t, settleTime, "those who will leave to be settled", func() (bool, string) {
+		people := q.door.everybody(t)
+		return len(people) == leavers, fmt.Sprintf("%d are known", len(people))
+	})
+	q.door.settle(t)
+	ids := map[string]string{} // by what HR calls them
+	names := map[string]string{}
+	for _, p := range q.door.everybody(t) {
+		ids[p.GetRecord().GetExternalId()], names[p.GetId()] = p.GetId(), p.GetUserName()
+	}
+
+	heal := func() {}
+	if q.sick != nil {
+		heal = q.sick()
+	}
+	q.say(t, "join", crowd)
+	began := map[string]time.Time{} // by person
+	for _, leaver := range staff {
+		leaver.Status = "terminated"
+		began[ids[leaver.ExternalID]] = time.Now()
+		q.say(t, "leave", []record{leaver})
+	}
+	var took []time.Duration
+	for id, at := range began {
+		took = append(took, q.awaitOff(t, id, at)...)
+	}
+	waiting := q.waiting(t)
+	heal()
+	for id := range began {
+		awaitFor(t, settleTime, "leavers to have nothing anywhere", func() (bool, string) { return q.off(names[id]), names[id] })
+	}
+
+	slices.Sort(took)
+	p50, p99 := took[len(took)/2], took[len(took)*99/100]
+	r.N, r.Figure = len(took), fmt.Sprintf("p50 %s, p99 %s; %d accounts of joiners came after", p50.Round(time.Millisecond), p99.Round(time.Millisecond), waiting)
+	t.Log(r.Figure)
+	switch {
+	case waiting == 0:
+		t.Error("no joiner waited any more: there was nothing to overtake")
+	case p50 > mostWithin:
+		t.Errorf("half of the leavers took %s or more", p50)
+	case p99 > allWithin:
+		t.Errorf("the last leaver took %s", p99)
+	default:
+		r.Violations = 0
+	}
+}
+
+// say says these records, several at a time, until each is accepted.
+func (q *queue) say(t *testing.T, what string, records []record) {
+	t.Helper()
+	const senders = 8
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range senders {
+		all.Go(func() {
+			for n := next.Add(1) - 1; n < int64(len(records)); n = next.Add(1) - 1 {
+				if _, err := q.hr.post(t, says(t, what+"-"+records[n].ExternalID, time.Now(), records[n])); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// awaitOff waits until somebody was seen to be let in no more by each application that is well, and returns how long that took in
+// each, by the clock of who saw it.
+func (q *queue) awaitOff(t *testing.T, id string, since time.Time) (took []time.Duration) {
+	t.Helper()
+	awaitFor(t, 2*allWithin, "a leaver to be out", func() (bool, string) {
+		took = nil
+		shown, err := q.door.provision.ShowAccounts(t.Context(), &provisionv1.ShowAccountsRequest{PersonId: id})
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, target := range shown.GetTargets() {
+			if !slices.Contains(q.well, target.GetApplication()) {
+				continue
+			}
+			if target.GetCutOffAt() == nil {
+				return false, target.String()
+			}
+			took = append(took, target.GetCutOffAt().AsTime().Sub(since))
+		}
+		return len(took) == len(q.well), shown.String()
+	})
+	return took
+}
+
+// waiting is how many people have something to come in the applications that are well.
+func (q *queue) waiting(t *testing.T) (n int) {
+	t.Helper()
+	apps, err := q.door.provision.ListApplications(t.Context(), &provisionv1.ListApplicationsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, app := range apps.GetApplications() {
+		if slices.Contains(q.well, app.GetName()) {
+			n += int(app.GetDue()) //nolint:gosec // a count of people
+		}
+	}
+	return n
+}
