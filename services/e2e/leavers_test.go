@@ -224,7 +224,7 @@ func (q *queue) waiting(t *testing.T) (n int) {
 	}
 	for _, app := range apps.GetApplications() {
 		if slices.Contains(q.well, app.GetName()) {
-			n += int(app.GetDue()) //nolint:gosec // a count of people
+			n += int(app.GetDue())
 		}
 	}
 	return n
