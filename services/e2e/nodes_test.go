@@ -34,6 +34,21 @@ var natsBuilt struct {
 	err error
 }
 
+// buildNATS puts that server beside the programs of services/cmd.
+func buildNATS(t *testing.T) {
+	t.Helper()
+	program(t, "tenure") // makes the folder
+	natsBuilt.Do(func() {
+		cmd := exec.Command("go", "build", "-o", built.dir+"/", "github.com/nats-io/nats-server/v2") // for all tests, so of no one test
+		if out, err := cmd.CombinedOutput(); err != nil {
+			natsBuilt.err = fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	})
+	if natsBuilt.err != nil {
+		t.Fatal(natsBuilt.err)
+	}
+}
+
 // newNodes chooses where the nodes will be: each in a network of its own, or all on the loopback.
 func newNodes(t *testing.T, apart bool) *nodes {
 	t.Helper()
@@ -99,16 +114,7 @@ func (ns *nodes) urls() string {
 // start starts a node, for the first time or again.
 func (ns *nodes) start(t *testing.T, n int) {
 	t.Helper()
-	program(t, "tenure") // makes the folder
-	natsBuilt.Do(func() {
-		cmd := exec.Command("go", "build", "-o", built.dir+"/", "github.com/nats-io/nats-server/v2") // for all tests, so of no one test
-		if out, err := cmd.CombinedOutput(); err != nil {
-			natsBuilt.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
-	if natsBuilt.err != nil {
-		t.Fatal(natsBuilt.err)
-	}
+	buildNATS(t)
 	var under, routes []string
 	bind := ns.hosts[n] + ":"
 	if ns.bridge != "" {

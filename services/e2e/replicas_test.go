@@ -48,6 +48,7 @@ var limits = regexp.MustCompile(`(?m)^(  (?:privileged_)?per_(?:hour|day|app_day
 
 func newReplicated(t *testing.T) *replicated {
 	t.Helper()
+	buildNATS(t)
 	dir, err := os.MkdirTemp("", "tenure-e2e-") //nolint:usetesting // PostgreSQL's user cannot enter the test's own folder
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +86,7 @@ func (r *replicated) address(offset int) string { return fmt.Sprintf("127.0.0.1:
 
 func (r *replicated) script(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts", "cluster.sh"), args...)
-	cmd.Env = append(environment(), "TENURE_CLUSTER_DIR="+r.dir, fmt.Sprintf("TENURE_CLUSTER_PORT=%d", r.port))
+	cmd.Env = append(environment(), "TENURE_CLUSTER_DIR="+r.dir, "TENURE_CLUSTER_BUILT="+built.dir, fmt.Sprintf("TENURE_CLUSTER_PORT=%d", r.port))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("scripts/cluster.sh %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
@@ -117,17 +118,24 @@ func portsFree(t *testing.T, first, n int) bool {
 	return true
 }
 
-// hr is an HR system that knows both replicas of ingest, and goes to the other one when one does not listen.
+// hr is an HR system that knows both replicas of ingest, takes turns, and goes to the other one when one does not listen.
 func (r *replicated) hr(t *testing.T) *hr {
+	t.Helper()
+	var turn atomic.Int64
+	return r.hrThatTries(t, func() int { return int(turn.Add(1) % 2) })
+}
+
+// hrThatTries is hr that tries the replica of that number first.
+func (r *replicated) hrThatTries(t *testing.T, first func() int) *hr {
 	t.Helper()
 	trusted, err := (rpc.TLS{CAFile: filepath.Join(r.certs, "ca.crt")}).Client("ingest")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var turn atomic.Int64
 	transport := &http.Transport{TLSClientConfig: trusted, DialContext: func(ctx context.Context, network, _ string) (conn net.Conn, err error) {
-		for range 2 {
-			if conn, err = new(net.Dialer).DialContext(ctx, network, r.at["ingest"][3*(turn.Add(1)%2)]); err == nil {
+		one := first()
+		for _, replica := range []int{one, 1 - one} {
+			if conn, err = new(net.Dialer).DialContext(ctx, network, r.at["ingest"][3*replica]); err == nil {
 				return conn, nil
 			}
 		}
@@ -193,14 +201,7 @@ func (r *replicated) wipeStream(t *testing.T) {
 	t.Helper()
 	nodes := []string{"nats-1", "nats-2", "nats-3"}
 	for _, node := range nodes {
-		pid, err := strconv.Atoi(strings.TrimSpace(read(t, filepath.Join(r.dir, "run", node+".pid"))))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		await(t, node+" to be dead", func() (bool, string) { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), "it lives" })
+		r.end(t, node, syscall.SIGKILL)
 	}
 	for _, node := range nodes {
 		store := filepath.Join(r.dir, "data", node)
@@ -212,6 +213,23 @@ func (r *replicated) wipeStream(t *testing.T) {
 		}
 	}
 	if err := r.script(t.Context(), "up"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// end ends a process of the script's.
+func (r *replicated) end(t *testing.T, name string, by syscall.Signal) {
+	t.Helper()
+	file := filepath.Join(r.dir, "run", name+".pid")
+	pid, err := strconv.Atoi(strings.TrimSpace(read(t, file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, by); err != nil {
+		t.Fatal(err)
+	}
+	await(t, name+" to be dead", func() (bool, string) { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH), "it lives" })
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,0 +1,279 @@
+//go:build crashpoints
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tenurehq/tenure/pkg/crash"
+	"github.com/tenurehq/tenure/services/promises/table"
+)
+
+// decisive are the points at which replicas die when there is no time for all: where something is decided, begun, or said to be
+// done.
+var decisive = regexp.MustCompile(`.`)
+
+// reaching is how long a replica may take to reach a point at which it is to die, while HR goes on.
+const reaching = 15 * time.Second
+
+// Wherever one of two replicas dies, the end is the same: nothing that was accepted is lost, nothing is done twice with effect, and
+// the log has no gap. There are two of every service, over PostgreSQL and three NATS nodes; each service has its deaths one after
+// the other, all services at a time, and HR does not stop speaking. The points are those that a first run of a story reaches.
+func TestWhereverAReplicaDiesTheEndIsTheSame(t *testing.T) {
+	m := newMortals(t)
+	points := map[string]map[string]int{} // by service: how often each was reached
+	if !t.Run("nobody dies", func(t *testing.T) {
+		m.insistOnModel(t, m.dir)
+		m.said = crashStory(t, 1)
+		m.tell(t, m.hr, m.door(t), m.said)
+		for service, p := range m.pairs {
+			points[service] = map[string]int{}
+			for line := range strings.Lines(read(t, p.list())) {
+				points[service][strings.TrimSpace(line)]++
+			}
+		}
+	}) {
+		return
+	}
+	all := 0
+	for service, reached := range points {
+		if len(reached) < 10 {
+			t.Fatalf("the story reaches %d points of %s only: %v", len(reached), service, slices.Sorted(maps.Keys(reached)))
+		}
+		if !whole() {
+			maps.DeleteFunc(reached, func(point string, _ int) bool { return !decisive.MatchString(point) })
+		}
+		all += len(reached)
+	}
+	var cells, died, failed atomic.Int64
+	began := time.Now()
+	ended := t.Run("somebody dies", func(t *testing.T) {
+		stop := m.live(t)
+		defer stop()
+		var services sync.WaitGroup
+		for service, reached := range points {
+			services.Go(func() {
+				p := m.pairs[service]
+				for _, point := range slices.Sorted(maps.Keys(reached)) {
+					for hit := range min(hits(), reached[point]) {
+						name := fmt.Sprintf("%s#%d", point, hit+1)
+						t.Run(name, func(cell *testing.T) {
+							cells.Add(1)
+							if p.dies(cell, t, name) {
+								died.Add(1)
+							}
+							if cell.Failed() {
+								failed.Add(1)
+							}
+						})
+					}
+				}
+				p.start(t, 0)
+			})
+		}
+		services.Wait()
+		stop()
+		t.Logf("%d deaths in %s, while HR said %d words", died.Load(), time.Since(began).Round(time.Second), len(m.said.records))
+		o := m.door(t)
+		await(t, "everybody to be settled", func() (bool, string) { return m.settled(t, o, m.said, len(m.said.records)) })
+		m.checkJournals(t, m.said)
+		m.checkLog(t, o)
+	})
+	if !ended && failed.Load() == 0 {
+		failed.Add(1)
+	}
+	t.Logf("%d points, %d times a point and a hit, at %d of which the replica died there; it did not come to the others in time", all, cells.Load(), died.Load())
+	if died.Load()*10 < cells.Load()*8 {
+		t.Errorf("a replica died at %d of %d only", died.Load(), cells.Load())
+	}
+	promised(t, table.Row{
+		Promise: "P1 P2 P6 P8", Tried: fmt.Sprintf("a death at each of %d points, hits 1 to %d, two of every service", all, hits()), N: int(cells.Load()), Violations: int(failed.Load()),
+		Figure: fmt.Sprintf("a replica died at %d", died.Load()),
+	})
+}
+
+// mortals are two of every service; one of the two may die.
+type mortals struct {
+	*replicated
+	mortal
+	pairs map[string]*pair // by service
+	hr    *hr              // goes to who may die first
+
+	mu   sync.Mutex
+	said company // that HR began to say
+}
+
+// pair are the two replicas of a service. Who may die is the first; the other one is restarted meanwhile, so that what only one
+// of them does at a time is for the first to do.
+type pair struct {
+	*mortals
+	service string
+	both    [2]*process
+}
+
+func newMortals(t *testing.T) *mortals {
+	t.Helper()
+	began := time.Now()
+	defer func() { t.Logf("the world stands after %s", time.Since(began).Round(time.Second)) }()
+	r := newReplicated(t)
+	t.Logf("the example stands after %s", time.Since(began).Round(time.Second))
+	m := &mortals{replicated: r, mortal: mortal{apps: map[string]wiki{}, operator: r.ada}, pairs: map[string]*pair{}}
+	applications := ""
+	for _, app := range []string{"wiki", "code"} {
+		m.apps[app] = r.apps[app]
+		write(t, filepath.Join(r.dir, "config", app+".yaml"), fmt.Sprintf("temper: plain\nentitlements: [\"%s\"]\n", strings.Join(smallGroups, `", "`)))
+		applications += fmt.Sprintf(`
+  - name: %s
+    connector: remote
+    address: unix:%s
+    environment: prod
+    owner: team-%s
+    enforce: full
+    account: {login: person.user_name, email: person.email}
+    limits: {timeout: 2s} # after it no call can come late
+`, app, filepath.Join(r.dir, "run", app+".sock"), app)
+	}
+	for _, service := range []string{"ingest", "policy", "provision", "audit"} {
+		m.pairs[service] = &pair{mortals: m, service: service}
+		for n := range 2 {
+			r.end(t, m.pairs[service].name(n), syscall.SIGTERM)
+			file := m.pairs[service].config(n)
+			text, _, configured := strings.Cut(read(t, file), "\napplications:") // the last key
+			if configured {
+				text += "\napplications:\n" + applications
+			}
+			text = limits.ReplaceAllString(text, "${1}: 100%")
+			write(t, file, strings.Replace(text, "checkpoint_every: 60s", "checkpoint_every: 1s", 1)+"\nlog_level: warn\n")
+		}
+	}
+	if err := r.script(t.Context(), "restart", "wiki", "code"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range m.pairs {
+		p.start(t, 0, crash.EnvList+"="+p.list())
+	}
+	for _, p := range m.pairs {
+		p.awaitReady(t, 0)
+		p.start(t, 1) // later, so that the first has the leases
+	}
+	for _, p := range m.pairs {
+		p.awaitReady(t, 1)
+	}
+	m.hr = r.hrThatTries(t, func() int { return 0 })
+	return m
+}
+
+func (p *pair) name(n int) string { return fmt.Sprintf("%s-%d", p.service, n+1) }
+
+func (p *pair) config(n int) string {
+	return filepath.Join(p.dir, "config", p.name(n), "tenure.yaml")
+}
+
+// list is the file with the points that the first one reached before anybody died.
+func (p *pair) list() string { return filepath.Join(p.dir, "points-"+p.service) }
+
+// start starts one of them, for the first time or again.
+func (p *pair) start(t *testing.T, n int, env ...string) {
+	t.Helper()
+	p.both[n] = launchIn(t, append(environment(), env...), p.dir, processes[p.service], "-c", p.config(n))
+}
+
+func (p *pair) awaitReady(t *testing.T, n int) {
+	t.Helper()
+	p.both[n].awaitReady(t, p.at[p.service][3*n+2])
+}
+
+// dies lets the first one die at a point while HR goes on, and says whether it came to that. Afterwards it does not run: who comes
+// next at this service is started again by that. The second one outlives the cell.
+func (p *pair) dies(cell, world *testing.T, point string) bool {
+	cell.Helper()
+	if p.both[0].running() {
+		p.both[0].stop(cell)
+	}
+	p.start(cell, 0, crash.EnvPoint+"="+point)
+	mortal := p.both[0]
+	await(cell, mortal.name+" to be ready, or dead", func() (bool, string) {
+		status, body, err := get(cell.Context(), "http://"+p.at[p.service][2]+"/readyz")
+		return !mortal.running() || err == nil && status == http.StatusOK, fmt.Sprint(string(body), err)
+	})
+	p.both[1].stop(cell) // and gives back its leases
+	p.start(world, 1)
+	p.awaitReady(cell, 1)
+	select {
+	case <-mortal.done:
+	case <-time.After(reaching):
+		mortal.stop(cell)
+	}
+	p.mu.Lock() // HR begins to say nothing meanwhile
+	defer p.mu.Unlock()
+	p.checkJournals(cell, p.said)
+	if mortal.err == nil {
+		cell.Logf("not reached in %s", reaching)
+		return false
+	}
+	if status, ok := mortal.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		cell.Errorf("it ended: %v", mortal.err)
+	}
+	cell.Logf("died when HR had said %d words", len(p.said.records))
+	return true
+}
+
+// atATime is how many stories are told at a time, a word of one of them every so often.
+const (
+	atATime = 4
+	every   = 200 * time.Millisecond
+)
+
+// live has HR tell stories of ever new people until the function that it returns is called.
+func (m *mortals) live(t *testing.T) (stop func()) {
+	t.Helper()
+	stopping, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		var told [atATime]company // what is left of each story
+		next := len(m.said.after(len(m.said.records))) + 1
+		for n := 0; ; n++ {
+			story := &told[n%atATime]
+			if len(story.records) == 0 {
+				*story = crashStory(t, next)
+				next += len(story.after(len(story.records)))
+			}
+			m.say(t, story.records[0], story.postings[0])
+			story.records, story.postings = story.records[1:], story.postings[1:]
+			select {
+			case <-stopping:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return sync.OnceFunc(func() {
+		close(stopping)
+		<-done
+	})
+}
+
+// say insists until it is accepted.
+func (m *mortals) say(t *testing.T, r record, p posting) {
+	t.Helper()
+	m.mu.Lock()
+	m.said.records, m.said.postings = append(m.said.records, r), append(m.said.postings, p)
+	m.mu.Unlock()
+	await(t, p.id+" to be accepted", func() (bool, string) {
+		_, err := m.hr.post(t, p)
+		return err == nil, fmt.Sprint(err)
+	})
+}
