@@ -145,7 +145,7 @@ func (c *crashing) run(t *testing.T, env string) {
 		close(stopped)
 		<-gone
 	}()
-	c.insistOnModel(t, c.dir)
+	c.insistOnModel(t, c.dir, crashRoles)
 	o := c.door(t)
 	c.tell(t, c.hr(t), o, story)
 	c.checkJournals(t, story)

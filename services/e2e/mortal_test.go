@@ -23,10 +23,10 @@ type mortal struct {
 	operator func(*testing.T, ...string) ran // the command line, in the folder of that Tenure
 }
 
-// insistOnModel makes the model take effect, though who is asked may die. dir is the folder of this Tenure.
-func (m mortal) insistOnModel(t *testing.T, dir string) {
+// insistOnModel makes a model take effect, though who is asked may die. dir is the folder of this Tenure.
+func (m mortal) insistOnModel(t *testing.T, dir, text string) {
 	t.Helper()
-	write(t, filepath.Join(dir, "model", "roles.yaml"), crashRoles)
+	write(t, filepath.Join(dir, "model", "roles.yaml"), text)
 	await(t, "the model to be applied", func() (bool, string) {
 		r := m.operator(t, "model", "apply", "model", "--yes")
 		return r.code == 0, r.stderr
