@@ -24,6 +24,7 @@ var tests = []test{
 	{pkg: "policy", name: "TestTheYearsOfACompanyAreNotHeld", parallel: 3},
 	{pkg: "e2e", name: "TestLeaversDoNotWait", parallel: 2},
 	{pkg: "e2e", name: "TestWhereverAProcessDiesTheEndIsTheSame", tags: "crashpoints", parallel: 7}, // they wait more than they work
+	{pkg: "e2e", name: "TestWhereverAReplicaDiesTheEndIsTheSame", tags: "crashpoints", parallel: 1},
 	{pkg: "e2e", name: "TestAWipedStreamLosesNothing", parallel: 1},
 	{pkg: "e2e", name: "TestFaultsAreSeenAndHealWithoutHands", parallel: 4},
 }
