@@ -245,7 +245,7 @@ func (p *pair) dies(t, world *testing.T, point string) bool {
 	defer p.mu.Unlock()
 	p.checkJournals(t, p.said)
 	if mortal.err == nil {
-		t.Logf("not reached in %s", tries*reaching)
+		t.Logf("not reached in %s; it printed last:\n%s", tries*reaching, tail(mortal.stderr))
 		return false
 	}
 	if status, ok := mortal.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
