@@ -46,6 +46,9 @@ const (
 // limits are the brake's, as the example has them.
 var limits = regexp.MustCompile(`(?m)^(  (?:privileged_)?per_(?:hour|day|app_day)): [^#\n]+`)
 
+// unlimited is a configuration by which the brake lets pass whoever loses access.
+func unlimited(text string) string { return limits.ReplaceAllString(text, "${1}: 100%") }
+
 func newReplicated(t *testing.T) *replicated {
 	t.Helper()
 	buildNATS(t)
@@ -184,7 +187,7 @@ func (r *replicated) withoutLimits(t *testing.T) {
 	t.Helper()
 	for _, replica := range []string{"policy-1", "policy-2"} {
 		file := filepath.Join(r.dir, "config", replica, "tenure.yaml")
-		write(t, file, limits.ReplaceAllString(read(t, file), "${1}: 100%"))
+		write(t, file, unlimited(read(t, file)))
 	}
 	if err := r.script(t.Context(), "restart", "policy-1", "policy-2"); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 package seeded
 
-// OfLeavers are bugs by which somebody who leaves waits for those who join, or for nobody to hear of it.
+// OfLeavers are bugs by which somebody who leaves waits for those who join, or by which nobody hears that they cannot be let go of.
 func OfLeavers() []Bug {
 	bug := func(name, pkg, test string, edits ...Edit) Bug {
 		return Bug{Name: name, Promise: "P5", Package: pkg, Test: test, Edits: edits}

@@ -47,6 +47,8 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 	now := k.deps.Now()
 	notAfter := now.Add(timing.Request)
 	until := now.Add(timing.Lease)
+	lasting, cancel := context.WithTimeout(ctx, timing.Request) // not_after by what has passed: the clock may be set back meanwhile
+	defer cancel()
 	if limit := k.leased.Add(-timing.Skew); notAfter.After(limit) || k.leased.After(until) { // later than any lease: the clock was set back
 		ok, err := k.deps.Store.Renew(ctx, k.holder, store.Claimed{Target: k.t, Cut: k.cut}, now, until)
 		if err != nil {
@@ -72,7 +74,7 @@ func (k *task) act(ctx context.Context, steps []plan.Step) (*operation, error) {
 		k.deps.Metrics.notSeen(k.cfg.Application, 1)
 	}
 	k.ops = append(k.ops, op)
-	k.call(ctx, op, op.steps)
+	k.call(lasting, op, op.steps)
 	k.heard(op)
 	return op, nil
 }
@@ -172,7 +174,7 @@ func (k *task) call(ctx context.Context, op *operation, steps []*connectorv1.Ste
 		if op.failed() {
 			rest = slices.DeleteFunc(rest, func(s *connectorv1.Step) bool { return !goesOn(s.GetOp()) })
 		}
-		if !attempted || op.instance(results) || !k.deps.Now().Before(op.entry.NotAfter) {
+		if !attempted || op.instance(results) || ctx.Err() != nil || !k.deps.Now().Before(op.entry.NotAfter) {
 			rest = nil
 		}
 		request.IfVersion = "" // our own first call changed it
