@@ -93,8 +93,14 @@ func (w wiki) account(t *testing.T, email string) wikiAccount {
 // demoJournal reads the effects that a demo application's journal tells; accounts are known by their e-mail.
 func demoJournal(t *testing.T, w wiki) (journal []effect) {
 	t.Helper()
+	var lines []byte
+	await(t, "the application's journal", func() (bool, string) { // it may be in a process that has just died
+		status, body, err := get(t.Context(), "http://"+w.address+"/journal")
+		lines = body
+		return err == nil && status == http.StatusOK, fmt.Sprint(status, err)
+	})
 	emails := map[string]string{}
-	for line := range strings.Lines(string(w.fetch(t, "/journal"))) {
+	for line := range strings.Lines(string(lines)) {
 		var e struct {
 			Op, Account, Entitlement string
 			Attributes               map[string]string
