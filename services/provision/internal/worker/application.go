@@ -146,8 +146,7 @@ func (a *application) admit(turn context.Context, urgent bool) *connector.Proble
 // apply makes one call that changes things; the caller has waited for admit and has committed the intent. A problem is
 // of the call as a whole: nobody knows what became of its steps.
 func (a *application) apply(ctx context.Context, req *connectorv1.ApplyRequest) ([]*connectorv1.StepResult, *connector.Problem) {
-	// By what is left, for the machine's clock may be another; and not longer than any call, for the clock may have been set back since.
-	ctx, cancel := context.WithTimeout(ctx, min(a.timeout, req.GetNotAfter().AsTime().Sub(a.now())))
+	ctx, cancel := context.WithTimeout(ctx, req.GetNotAfter().AsTime().Sub(a.now())) // the machine's clock may be another
 	defer cancel()
 	at := crash.At(a.name)
 	at.Reach("before the calls")
