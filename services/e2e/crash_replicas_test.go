@@ -309,8 +309,5 @@ func (m *mortals) say(t *testing.T, r record, p posting) {
 	m.mu.Lock()
 	m.said.records, m.said.postings = append(m.said.records, r), append(m.said.postings, p)
 	m.mu.Unlock()
-	await(t, p.id+" to be accepted", func() (bool, string) {
-		_, err := m.hr.post(t, p)
-		return err == nil, fmt.Sprint(err)
-	})
+	m.hr.insist(t, []posting{p}, new(atomic.Int64))
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,7 +23,7 @@ type queue struct {
 	hr   *hr
 	door operators
 	well []string               // applications that work
-	off  func(name string) bool // says whether somebody of that name, who left, has nothing in any application
+	in   func() map[string]bool // by login: who has something in any application
 	sick func() (heal func())   // makes another application stop answering; nil: there is none
 }
 
@@ -64,9 +63,12 @@ func newQueue(t *testing.T) *queue {
 `)
 	return &queue{
 		hr: tn.hr(t), door: tn.dial(t), well: []string{"wiki", "code"},
-		off: func(name string) bool {
-			has := w.inSuite(t)[name]
-			return !has.enabled && len(has.grants) == 0 && nothingIn(t, apps, name)
+		in: func() map[string]bool {
+			in := whoIsIn(t, apps)
+			for login, has := range w.inSuite(t) {
+				in[login] = in[login] || has.enabled || len(has.grants) > 0
+			}
+			return in
 		},
 		sick: func() func() {
 			w.gate.set(hangs)
@@ -82,21 +84,20 @@ func newReplicatedQueue(t *testing.T) *queue {
 	r.withoutLimits(t)
 	return &queue{
 		hr: r.hr(t), door: r.door(t), well: []string{"wiki", "code", "warehouse"},
-		off: func(name string) bool { return nothingIn(t, r.apps, name) },
+		in: func() map[string]bool { return whoIsIn(t, r.apps) },
 	}
 }
 
-// nothingIn says whether nobody of that name can get in anywhere.
-func nothingIn(t *testing.T, apps map[string]wiki, name string) bool {
+// whoIsIn says of whom applications let somebody in, or know of a right, by login.
+func whoIsIn(t *testing.T, apps map[string]wiki) map[string]bool {
 	t.Helper()
+	in := map[string]bool{}
 	for _, app := range apps {
 		for _, a := range app.list(t) {
-			if a.Login == name && (a.Status == "enabled" || len(a.Entitlements) > 0) {
-				return false
-			}
+			in[a.Login] = in[a.Login] || a.Status == "enabled" || len(a.Entitlements) > 0
 		}
 	}
-	return true
+	return in
 }
 
 func (q *queue) try(t *testing.T, name string) {
@@ -119,18 +120,16 @@ func (q *queue) try(t *testing.T, name string) {
 			crowd = append(crowd, p)
 		}
 	}
-	q.say(t, "join", staff)
-	awaitFor(t, settleTime, "those who will leave to be settled", func() (bool, string) {
-		people := q.door.everybody(t)
-		return len(people) == leavers, fmt.Sprintf("%d are known", len(people))
-	})
+	q.join(t, staff)
 	q.door.settle(t)
-	ids := map[string]string{} // by what HR calls them
-	names := map[string]string{}
+	ids, logins := map[string]string{}, map[string]string{} // by what HR calls them; by id
 	for _, p := range q.door.everybody(t) {
-		ids[p.GetRecord().GetExternalId()], names[p.GetId()] = p.GetId(), p.GetUserName()
-		if q.off(p.GetUserName()) {
-			t.Fatalf("%s has nothing anywhere that could be taken away", p.GetUserName())
+		ids[p.GetRecord().GetExternalId()], logins[p.GetId()] = p.GetId(), p.GetUserName()
+	}
+	in := q.in()
+	for _, p := range staff {
+		if login := logins[ids[p.ExternalID]]; !in[login] {
+			t.Fatalf("%s (%q) has nothing that could be taken away", p.ExternalID, login)
 		}
 	}
 
@@ -138,12 +137,12 @@ func (q *queue) try(t *testing.T, name string) {
 	if q.sick != nil {
 		heal = q.sick()
 	}
-	q.say(t, "join", crowd)
+	q.join(t, crowd)
 	began := map[string]time.Time{} // by person
 	for _, leaver := range staff {
 		leaver.Status = "terminated"
 		began[ids[leaver.ExternalID]] = time.Now()
-		q.say(t, "leave", []record{leaver})
+		q.hr.tell(t, "leave-"+leaver.ExternalID, leaver)
 	}
 	var took []time.Duration
 	for id, at := range began {
@@ -151,9 +150,15 @@ func (q *queue) try(t *testing.T, name string) {
 	}
 	waiting := q.waiting(t) - len(took) // leavers may have something to come, too
 	heal()
-	for id := range began {
-		awaitFor(t, settleTime, "leavers to have nothing anywhere", func() (bool, string) { return q.off(names[id]), names[id] })
-	}
+	awaitFor(t, settleTime, "leavers to have nothing anywhere", func() (bool, string) {
+		in := q.in()
+		for id := range began {
+			if in[logins[id]] {
+				return false, logins[id]
+			}
+		}
+		return true, ""
+	})
 
 	slices.Sort(took)
 	p50, p99 := took[len(took)/2], took[len(took)*99/100]
@@ -172,25 +177,14 @@ func (q *queue) try(t *testing.T, name string) {
 	}
 }
 
-// say says these records, several at a time; each has to be accepted.
-func (q *queue) say(t *testing.T, what string, records []record) {
+// join has HR say of all of them that they join.
+func (q *queue) join(t *testing.T, records []record) {
 	t.Helper()
-	const senders = 8
-	var next atomic.Int64
-	var all sync.WaitGroup
-	for range senders {
-		all.Go(func() {
-			for n := next.Add(1) - 1; n < int64(len(records)); n = next.Add(1) - 1 {
-				if _, err := q.hr.post(t, says(t, what+"-"+records[n].ExternalID, time.Now(), records[n])); err != nil {
-					t.Error(err)
-				}
-			}
-		})
+	postings := make([]posting, len(records))
+	for i, r := range records {
+		postings[i] = says(t, "join-"+r.ExternalID, time.Now(), r)
 	}
-	all.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
+	q.hr.insist(t, postings, new(atomic.Int64))
 }
 
 // awaitOff waits until somebody was seen to be let in no more by each application that is well, and returns how long that took in
