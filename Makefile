@@ -36,7 +36,7 @@ promises: ## what Tenure promises, tried, beside the bugs that must be found; al
 	@mkdir -p out
 	go run -trimpath ./services/promises -out out/promises.json
 
-storms: ## the longest tests: a whole company, a rolling restart, a death at every point (about three quarters of an hour)
+storms: ## the longest tests: a whole company, a rolling restart, deaths at every point
 	@scripts/servers.sh
 	cd services && TENURE_TEST_WHOLE=1 go test -v -timeout 60m -parallel 3 ./e2e -run 'TestTheEndIsTheSame|TestHistory|TestARollingRestart'
 	cd services && TENURE_TEST_WHOLE=1 go test -v -timeout 60m -parallel 4 -tags crashpoints ./e2e -run TestWherever
