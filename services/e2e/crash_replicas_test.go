@@ -25,11 +25,11 @@ import (
 var decisive = regexp.MustCompile(`^(ingest ingest.*acceptTogether|policy policy.*saveOnce|policy outbox.*publish: before|audit store.*Append: after|audit bus.*settle: before|` +
 	`provision_wiki worker.*(writeIntents: after|writeEndings: before)|wiki worker.*apply: after)`)
 
-// A replica has so much time to reach the point at which it is to die, while HR goes on, and so often. At first the other one goes on,
-// too; then it is restarted, so that it gives back the leases of what only one does at a time.
+// A replica has so much time to reach the point at which it is to die, while HR goes on. At first the other one goes on, too; then the
+// other one is away, and with it the leases of what only one does at a time.
 const (
-	reaching = 4 * time.Second
-	tries    = 4
+	reachingBeside = 4 * time.Second
+	reachingAlone  = 40 * time.Second
 )
 
 // Wherever one of two replicas dies, the end is the same: nothing that was accepted is lost, nothing is done twice with effect, and
@@ -230,28 +230,21 @@ func (p *pair) dies(t, world *testing.T, point string) bool {
 		status, body, err := get(t.Context(), "http://"+p.at[p.service][2]+"/readyz")
 		return !dying.running() || err == nil && status == http.StatusOK, fmt.Sprint(string(body), err)
 	})
-	for try := range tries {
-		if try > 0 && dying.running() { // it may be waiting for what one does at a time
-			p.both[1].stop(t)
-			p.start(world, 1)
-			p.awaitReady(t, 1)
-		}
-		select {
-		case <-dying.done:
-		case <-time.After(reaching):
-		}
+	if !dying.ends(reachingBeside) { // it may be waiting for what one does at a time
+		p.both[1].stop(t)
+		dying.ends(reachingAlone)
+		p.start(world, 1)
+		p.awaitReady(t, 1)
 	}
 	_ = dying.cmd.Process.Signal(syscall.SIGTERM) // it may die yet, on its way out; or it is dead
-	select {
-	case <-dying.done:
-	case <-time.After(stopTime):
+	if !dying.ends(stopTime) {
 		t.Fatalf("it does not end %s after SIGTERM", stopTime)
 	}
 	p.mu.Lock() // HR begins to say nothing meanwhile
 	defer p.mu.Unlock()
 	p.checkJournals(t, p.said)
 	if dying.err == nil {
-		t.Logf("not reached in %s; it printed last:\n%s", tries*reaching, tail(dying.stderr))
+		t.Logf("not reached in %s; it printed last:\n%s", reachingBeside+reachingAlone, tail(dying.stderr))
 		return false
 	}
 	if status, ok := dying.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {

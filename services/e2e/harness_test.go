@@ -168,15 +168,23 @@ func (p *process) running() bool {
 	}
 }
 
+// ends waits for the end of the process, so long, and says whether it came.
+func (p *process) ends(within time.Duration) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
 // stop asks the process to end, and expects that it finishes what it has taken and exits with 0.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatalf("stop %s: %v\n%s", p.name, err, tail(p.stderr))
 	}
-	select {
-	case <-p.done:
-	case <-time.After(stopTime):
+	if !p.ends(stopTime) {
 		t.Fatalf("%s does not end %s after SIGTERM:\n%s", p.name, stopTime, tail(p.stderr))
 	}
 	if p.err != nil {
