@@ -28,6 +28,7 @@ type memory struct {
 	ends   time.Time // when the credential for it does
 	// pretend names operations that are called done and have no effect.
 	pretend []string
+	stale   bool // searches do not show accounts
 }
 
 func newMemory(entitlements ...string) *memory { return &memory{entitlements: entitlements} }
@@ -81,6 +82,9 @@ func (m *memory) Read(ctx context.Context, q connector.Query) (connector.Found, 
 	defer m.mu.Unlock()
 	var found connector.Found
 	for _, a := range m.accounts {
+		if m.stale && q.By != connector.ByID {
+			break
+		}
 		if q.By == connector.ByID && string(a.ID) == q.Value || q.By == connector.ByName && a.Name == q.Value ||
 			q.By == connector.ByMarker && a.Marker == q.Value || q.By == connector.ByCorrelationKey && a.CorrelationKey == q.Value {
 			found.Accounts = append(found.Accounts, m.shown(a))

@@ -1,11 +1,17 @@
 package provision_test
 
 import (
+	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/tenurehq/tenure/pkg/connector"
+	connectorv1 "github.com/tenurehq/tenure/proto/gen/tenure/connector/v1"
 	"github.com/tenurehq/tenure/services/provision/internal/store"
 )
 
@@ -86,4 +92,45 @@ func TestAnAccountThatIsOnlySaidToBeIsCounted(t *testing.T) {
 	if got := m.journal(); !slices.Equal(got, []string{"CREATE ann", "GRANT ann a", "ENABLE ann"}) {
 		t.Errorf("the application did %v", got)
 	}
+}
+
+// TestAnAccountThatIsInTheWayAndMayBeOursIsAskedForAgainSoon: the reply to its CREATE was lost, and no search shows it when it is asked
+// for again.
+func TestAnAccountThatIsInTheWayAndMayBeOursIsAskedForAgainSoon(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		m := newMemory("a")
+		m.stale = true
+		var made atomic.Bool
+		m.misbehave(func(_ context.Context, op string) error {
+			if op == "CREATE" && made.Load() {
+				return connector.AlreadyExists("", "memory.409", "taken")
+			}
+			return nil
+		})
+		w := newWorld(t, engine, one("code", m))
+		w.cfg.Timing.CreateGrace = time.Minute
+		var c clock
+		w.now = c.now
+		w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+			said, err := next()
+			if !made.Swap(true) {
+				return nil, status.Error(codes.Unavailable, "connection reset")
+			}
+			return said, err
+		})
+		w.start()
+		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+		w.untilTarget("code", "ann", "waiting for what may come", func(x store.Target) bool { return x.Problem == "OUTCOME_UNKNOWN" })
+		c.set(2 * time.Minute)
+		w.untilTarget("code", "ann", "tried again soon", func(x store.Target) bool {
+			return x.Problem == "ALREADY_EXISTS" && x.State == store.Retrying && x.DueAt.Before(c.now().Add(5*time.Minute))
+		})
+		m.mu.Lock()
+		m.stale = false
+		m.mu.Unlock()
+		c.set(7 * time.Minute)
+		w.done("code", "ann")
+		journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
+	})
 }

@@ -64,7 +64,11 @@ func (k *task) waitFor(ctx context.Context, until time.Time, code connectorv1.Co
 func (k *task) end(ctx context.Context, p *connector.Problem) {
 	now, removal, stuck := k.deps.Now(), k.removal(), false
 	k.t.Problem, k.t.Reason, k.t.Detail = CodeName(p.Code), p.Reason, detailOf(p)
-	switch manner(p) {
+	how, late := manner(p), k.mayBeOurs(p)
+	if late {
+		how = soon
+	}
+	switch how {
 	case untilItMayBe: // not an attempt: the application did not get to try
 		k.t.DueAt = now.Add(jitter(max(p.RetryAfter, k.cfg.Timing.RetryMin)))
 	case soon:
@@ -77,9 +81,9 @@ func (k *task) end(ctx context.Context, p *connector.Problem) {
 	}
 	if stuck {
 		slow := k.cfg.Timing.Slow
-		switch p.Reason {
-		case plan.ReasonNoRelease, // what two people released is to be done soon
-			reasonNoEffect: // nobody says when an application that only says yes is well again: it looked well all the time
+		if late || // nobody says when a search shows what is there
+			p.Reason == plan.ReasonNoRelease || // what two people released is to be done soon
+			p.Reason == reasonNoEffect { // nobody says when an application that only says yes is well again: it looked well all the time
 			slow = min(slow, k.cfg.Timing.Repair*4/5) // with the jitter not longer than Repair
 		}
 		k.t.DueAt = now.Add(max(p.RetryAfter, jitter(slow)))
@@ -98,6 +102,12 @@ func (k *task) end(ctx context.Context, p *connector.Problem) {
 		}
 		return []bus.Event{k.finding(t.Person, t.Generation, eventv1.FindingKind_FINDING_KIND_STUCK, t.Problem, removal, k.causedBy(k.desired.GetEventId()))}
 	})
+}
+
+// mayBeOurs says that the account in the way may be the one that was asked for before: the application has it, and no search shows it
+// yet. What a search shows is in the plan.
+func (k *task) mayBeOurs(p *connector.Problem) bool {
+	return p.Code == connectorv1.Code_CODE_ALREADY_EXISTS && k.t.Record.Creating && k.plan.Problem == nil
 }
 
 // detailOf is what the application said, and which account it said to be in the way.
