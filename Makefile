@@ -39,7 +39,7 @@ promises: ## what Tenure promises, tried, beside the bugs that must be found; al
 storms: ## the longest tests: a whole company, a rolling restart, deaths at every point
 	@scripts/servers.sh
 	cd services && TENURE_TEST_WHOLE=1 go test -v -timeout 60m -parallel 3 ./e2e -run 'TestTheEndIsTheSame|TestHistory|TestARollingRestart'
-	cd services && TENURE_TEST_WHOLE=1 go test -v -timeout 60m -parallel 4 -tags crashpoints ./e2e -run TestWherever
+	cd services && TENURE_TEST_WHOLE=1 go test -v -timeout 60m -parallel 16 -tags crashpoints ./e2e -run TestWherever
 
 check: lint modules generated ## generated code, format, lint, and each module by itself
 

@@ -36,6 +36,7 @@ const (
 // the log has no gap. There are two of every service, over PostgreSQL and three NATS nodes; each service has its deaths one after
 // the other, all services at a time, and HR does not stop speaking. The points are those that a first run of a story reaches.
 func TestWhereverAReplicaDiesTheEndIsTheSame(t *testing.T) {
+	t.Parallel()
 	m := newMortals(t)
 	points := map[string]map[string]int{} // by service: how often each was reached
 	if !t.Run("nobody dies", func(t *testing.T) {

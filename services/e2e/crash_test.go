@@ -40,8 +40,12 @@ var where = map[string]*regexp.Regexp{
 // Wherever a process dies, the end is the same: nothing that was accepted is lost, nothing is done twice with effect, and
 // the log has no gap. The points are those that a first run of the same story reaches.
 func TestWhereverAProcessDiesTheEndIsTheSame(t *testing.T) {
+	t.Parallel()
 	for _, engine := range sqltest.Engines {
-		t.Run(engine, func(t *testing.T) { dieEverywhere(t, engine) })
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			dieEverywhere(t, engine)
+		})
 	}
 }
 
