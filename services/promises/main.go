@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/tenurehq/tenure/pkg/run"
 	"github.com/tenurehq/tenure/services/promises/table"
@@ -22,16 +23,25 @@ type size struct {
 	long      bool
 }
 
-// trials are all ways in which promises are tried. Each writes what went wrong, in full, to its writer.
-func trials() []func(context.Context, size, io.Writer) ([]table.Row, error) {
-	return []func(context.Context, size, io.Writer) ([]table.Row, error){
-		tryRace,
-		trySimulator,
-		tryBrake,
-		tryLeavers,
-		tryBugsInTrouble,
-		tryTests,
+// trial is a way in which promises are tried. It writes what went wrong, in full, to its writer.
+type trial struct {
+	name string
+	try  func(context.Context, size, io.Writer) ([]table.Row, error)
+}
+
+// trials are all of them, in their order.
+func trials() []trial {
+	all := []trial{
+		{"every order of the leaver race", tryRace},
+		{"the simulator", trySimulator},
+		{"bugs in the brake", tryBrake},
+		{"bugs in the urgent lane", tryLeavers},
+		{"bugs in trouble", tryBugsInTrouble},
 	}
+	for _, t := range tests {
+		all = append(all, trial{t.what, t.try})
+	}
+	return all
 }
 
 func main() { run.Main(try) }
@@ -50,14 +60,20 @@ func try(ctx context.Context, args []string) error {
 	default:
 		return fmt.Errorf("PROMISES is %q: it can only be long, for ten times as much", long)
 	}
-	var rows []table.Row
-	for _, trial := range trials() {
-		some, err := trial(ctx, how, os.Stderr)
-		if err != nil {
-			return err
+	var (
+		rows   []table.Row
+		failed error
+		began  = time.Now()
+	)
+	for _, t := range trials() {
+		fmt.Fprintf(os.Stderr, "%6s  %s\n", time.Since(began).Round(time.Second), t.name)
+		some, err := t.try(ctx, how, os.Stderr)
+		rows, failed = append(rows, some...), errors.Join(failed, err)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		rows = append(rows, some...)
 	}
+	fmt.Fprintf(os.Stderr, "%6s  done\n", time.Since(began).Round(time.Second))
 	if err := table.Show(os.Stdout, rows); err != nil {
 		return err
 	}
@@ -65,6 +81,9 @@ func try(ctx context.Context, args []string) error {
 		if err := table.Write(*out, rows); err != nil {
 			return err
 		}
+	}
+	if failed != nil {
+		return failed
 	}
 	for _, r := range rows {
 		if !r.Holds() {

@@ -96,7 +96,7 @@ const patience = "30s"
 
 // test runs a test. The flags go to every build, also to that of the programs which the test starts.
 func test(ctx context.Context, b Bug, name string, times int, flags string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-v", "-failfast", fmt.Sprint("-count=", times), "-tags="+b.Tags, "-run="+name, module+b.Package) //nolint:gosec // named in this package
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-v", "-failfast", fmt.Sprint("-count=", times), "-tags="+b.Tags, "-run="+name, module+b.Package) //nolint:gosec // named in this package
 	cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath "+flags, EnvPatience+"="+patience)
 	return cmd.CombinedOutput()
 }
