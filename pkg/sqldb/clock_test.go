@@ -131,8 +131,8 @@ func TestThatTheClockWasSetBackIsNoticedOnceByWhoeverComesNext(t *testing.T) {
 			{what: "set back, and seen by who was there", at: noon, last: noon.Add(90 * time.Minute), from: noon.Add(90 * time.Minute)},
 		} {
 			var from time.Time
-			must(t, db.SetBack(t.Context(), step.at, step.last, func(_ *sqldb.Tx, _, was time.Time) error {
-				from = was
+			must(t, db.SetBack(t.Context(), step.at, step.last, func(_ *sqldb.Tx, back sqldb.Setback) error {
+				from = back.From
 				return nil
 			}))
 			if !from.Equal(step.from) {
@@ -152,11 +152,11 @@ func TestAClockThatIsSetBackIsMendedUntilThatSucceeds(t *testing.T) {
 	asked, mended := 0, make(chan time.Duration, 10)
 	done := make(chan error, 1)
 	go func() {
-		done <- db.WhenSetBack(ctx, m.now, func(_ *sqldb.Tx, now, from time.Time) error {
+		done <- db.WhenSetBack(ctx, m.now, func(_ *sqldb.Tx, back sqldb.Setback) error {
 			if asked++; asked == 1 {
 				return errors.New("not now")
 			}
-			mended <- from.Sub(now)
+			mended <- back.By()
 			return nil
 		})
 	}()
@@ -191,35 +191,71 @@ func TestWhatWaitedWaitsForAsLongWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	sqltest.Run(t, nil, func(t *testing.T, db *sqldb.DB) {
 		now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
-		from := now.Add(time.Hour)
-		put := map[string]time.Duration{"past": -time.Minute, "come by then": 30 * time.Minute, "waits": time.Hour + time.Minute, "never": 0}
-		want := map[string]time.Duration{"past": -time.Minute, "come by then": 0, "waits": time.Minute, "never": 0}
-		must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-			for name, after := range put {
-				until := sqldb.Micros(now.Add(after))
-				if name == "never" {
-					until = 0
-				}
-				if _, err := tx.Exec(t.Context(), `INSERT INTO leases (name, holder, epoch, until) VALUES ($1, '', 0, $2)`, name, until); err != nil {
-					return err
-				}
-			}
-			changed, err := tx.SetBack(t.Context(), now, from, "leases", "until", "epoch")
-			if changed != 2 {
-				t.Errorf("%d rows changed, want two", changed)
-			}
-			return err
-		}))
-		for name, after := range want {
-			var until int64
-			must(t, db.QueryRow(t.Context(), `SELECT until FROM leases WHERE name = $1`, name).Scan(&until))
-			expected := now.Add(after)
-			if name == "never" {
-				expected = time.Time{}
-			}
-			if got := sqldb.Time(until); !got.Equal(expected) {
-				t.Errorf("what %s is at %v, want %v", name, got, expected)
+		putLeases(t, db, map[string]time.Time{
+			"past": now.Add(-time.Minute), "come by then": now.Add(30 * time.Minute), "waits": now.Add(time.Hour + time.Minute), "never": {},
+		})
+		if changed := leasesSetBack(t, db, now, now.Add(time.Hour)); changed != 2 {
+			t.Errorf("%d rows changed, want two", changed)
+		}
+		leasesAre(t, db, map[string]time.Time{"past": now.Add(-time.Minute), "come by then": now, "waits": now.Add(time.Minute), "never": {}})
+	})
+}
+
+// TestASetbackThatSomebodyHasMendedIsMendedOnceMoreForWhatCameLate: a process went on by the time of before for three seconds, and another for five.
+// What waits by the clock as it is since goes on waiting; also where the clock is set back a second time.
+func TestASetbackThatSomebodyHasMendedIsMendedOnceMoreForWhatCameLate(t *testing.T) {
+	t.Parallel()
+	sqltest.Run(t, nil, func(t *testing.T, db *sqldb.DB) {
+		now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+		before := now.Add(time.Hour)
+		putLeases(t, db, map[string]time.Time{"of before": before.Add(time.Minute)})
+		leasesSetBack(t, db, now, before)
+		putLeases(t, db, map[string]time.Time{"since": now.Add(time.Minute), "came late": before.Add(2*time.Second + time.Minute), "now, late": before.Add(time.Second)})
+		leasesSetBack(t, db, now.Add(3*time.Second), before.Add(2*time.Second))
+		leasesAre(t, db, map[string]time.Time{
+			"of before": now.Add(time.Minute), "since": now.Add(time.Minute), "came late": now.Add(time.Minute + 3*time.Second), "now, late": now.Add(3 * time.Second),
+		})
+		putLeases(t, db, map[string]time.Time{"later still": before.Add(4*time.Second + time.Minute)})
+		leasesSetBack(t, db, now.Add(5*time.Second), before.Add(4*time.Second))
+		again := now.Add(-10 * time.Minute) // not by as much
+		leasesSetBack(t, db, again, now.Add(6*time.Second))
+		leasesAre(t, db, map[string]time.Time{
+			"of before": again.Add(54 * time.Second), "since": again.Add(54 * time.Second), "came late": again.Add(57 * time.Second), "now, late": again,
+			"later still": again.Add(59 * time.Second),
+		})
+	})
+}
+
+// putLeases puts leases until a time each.
+func putLeases(t *testing.T, db *sqldb.DB, until map[string]time.Time) {
+	t.Helper()
+	must(t, db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+		for name, at := range until {
+			if _, err := tx.Exec(t.Context(), `INSERT INTO leases (name, holder, epoch, until) VALUES ($1, '', 0, $2)`, name, sqldb.Micros(at)); err != nil {
+				return err
 			}
 		}
-	})
+		return nil
+	}))
+}
+
+// leasesSetBack is how many leases a process changes that had gone by a time of before.
+func leasesSetBack(t *testing.T, db *sqldb.DB, now, before time.Time) (changed int64) {
+	t.Helper()
+	must(t, db.SetBack(t.Context(), now, before, func(tx *sqldb.Tx, back sqldb.Setback) (err error) {
+		changed, err = tx.SetBack(t.Context(), back, "leases", "until", "epoch")
+		return err
+	}))
+	return changed
+}
+
+func leasesAre(t *testing.T, db *sqldb.DB, want map[string]time.Time) {
+	t.Helper()
+	for name, expected := range want {
+		var until int64
+		must(t, db.QueryRow(t.Context(), `SELECT until FROM leases WHERE name = $1`, name).Scan(&until))
+		if got := sqldb.Time(until); !got.Equal(expected) {
+			t.Errorf("what %s is at %v, want %v", name, got, expected)
+		}
+	}
 }

@@ -38,6 +38,6 @@ func Shift(db *DB, by time.Duration) {
 func (c *Clock) Look(ctx context.Context, set func(by time.Duration)) error { return c.look(ctx, set) }
 
 // SetBack is what WhenSetBack does when it has seen enough.
-func (db *DB) SetBack(ctx context.Context, now, last time.Time, mend func(tx *Tx, now, from time.Time) error) error {
+func (db *DB) SetBack(ctx context.Context, now, last time.Time, mend func(*Tx, Setback) error) error {
 	return db.setBack(ctx, now, last, mend)
 }

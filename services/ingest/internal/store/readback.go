@@ -235,10 +235,10 @@ func wrapped(err error, action string) error {
 // WhenSetBack keeps employees from waiting longer to be read when the clock now is set back, until ctx ends. mended is called
 // with by how much it was.
 func (s *Store) WhenSetBack(ctx context.Context, now func() time.Time, mended func(by time.Duration)) error {
-	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, now, from time.Time) error {
-		_, err := tx.SetBack(ctx, now, from, "readbacks", "due_at", "claimed_until", "noticed_at")
+	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, back sqldb.Setback) error {
+		_, err := tx.SetBack(ctx, back, "readbacks", "due_at", "claimed_until", "noticed_at")
 		if err == nil {
-			tx.AfterCommit(func() { mended(from.Sub(now)) })
+			tx.AfterCommit(func() { mended(back.By()) })
 		}
 		return err
 	})

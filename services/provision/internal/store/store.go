@@ -53,15 +53,15 @@ const heldDue = `UPDATE targets SET version = version + 1, due_at = $1 WHERE hol
 // WhenSetBack keeps targets from waiting longer when the clock now is set back, until ctx ends. mended is called with by how
 // much it was, and how many targets would have waited.
 func (s *Store) WhenSetBack(ctx context.Context, now func() time.Time, mended func(by time.Duration, targets int64)) error {
-	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, now, from time.Time) error {
-		targets, err := tx.SetBack(ctx, now, from, "targets", ahead...)
+	return s.db.WhenSetBack(ctx, now, func(tx *sqldb.Tx, back sqldb.Setback) error {
+		targets, err := tx.SetBack(ctx, back, "targets", ahead...)
 		if err != nil {
 			return err
 		}
-		if err := tx.Queue(ctx, heldDue, micros(now)); err != nil {
+		if err := tx.Queue(ctx, heldDue, micros(back.Now)); err != nil {
 			return fmt.Errorf("make held targets due: %w", err)
 		}
-		tx.AfterCommit(func() { mended(from.Sub(now), targets) })
+		tx.AfterCommit(func() { mended(back.By(), targets) })
 		return nil
 	})
 }
