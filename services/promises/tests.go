@@ -25,7 +25,7 @@ type test struct {
 var tests = []test{
 	{what: "a company's years", pkg: "policy", run: "TestTheYearsOfACompanyAreNotHeld", parallel: 3},
 	{what: "deaths", pkg: "e2e", run: "TestWherever.*DiesTheEndIsTheSame", tags: "crashpoints", parallel: 16},
-	{what: "leavers, wipes and faults", pkg: "e2e", run: "TestLeaversDoNotWait|TestAWipedStreamLosesNothing|TestFaultsAreSeenAndHealWithoutHands", parallel: 6},
+	{what: "leavers, wipes and faults", pkg: "e2e", run: "TestLeaversDoNotWait|TestAWipedStreamLosesNothing|TestFaultsAreSeenAndHealWithoutHands", parallel: 4},
 }
 
 // try runs the tests by themselves: they need the machine.

@@ -34,7 +34,7 @@ type Plan struct {
 	// Wait is set when the application may not show yet what was done: nothing that gives may be done, and nothing
 	// may be believed to be gone, before then.
 	Wait time.Time
-	// Again is when there will be something to do although nothing changes (a deletion that falls due); zero: never.
+	// Again is when there will be something to do although nothing changes (a deletion that falls due, an account that may show itself); zero: never.
 	Again time.Time
 }
 
@@ -140,6 +140,19 @@ func (p *planner) invisibleUntil() time.Time {
 		return until
 	}
 	return time.Time{}
+}
+
+// longUnseen is after which an account that was asked for and never seen is looked for no more than anything else.
+const longUnseen = 12 * time.Hour
+
+// mayShowItself is when to look again for an account that was asked for and never seen: after as long again, so ever more rarely. A search
+// may be out of date for longer than anybody waits for it.
+func (p *planner) mayShowItself() time.Time {
+	since := p.in.Now.Sub(p.in.Record.CreateTried)
+	if !p.in.Record.Creating || !p.Wait.IsZero() || since > longUnseen {
+		return time.Time{}
+	}
+	return p.in.Now.Add(since)
 }
 
 // give plans for a person who should have an account that works: joiners, movers, those who come back.
@@ -270,6 +283,7 @@ func (p *planner) change(attributes map[string]string) {
 // any more goes, because a role may be for who is at work; what others gave waits until the person is back.
 func (p *planner) suspend(a *Account) {
 	if a == nil {
+		p.Again = p.mayShowItself()
 		return
 	}
 	p.disable(a)
@@ -284,6 +298,7 @@ func (p *planner) suspend(a *Account) {
 // remove plans for a person who should have nothing here.
 func (p *planner) remove(a *Account) {
 	if a == nil {
+		p.Again = p.mayShowItself()
 		return
 	}
 	p.disable(a)
