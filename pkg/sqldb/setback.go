@@ -17,10 +17,10 @@ const (
 	setBackEcho = 4 * clockEvery
 )
 
-// Setback is a clock that was set back from a time to now. What waits for a time beyond some instant waits too long.
+// Setback is a clock that was set back from a time to now.
 type Setback struct {
 	Now, From time.Time
-	beyond    time.Time
+	beyond    time.Time // what lies ahead, but not beyond it, waits for a time by the clock as it is since
 }
 
 // By is how far it was set back.

@@ -94,43 +94,72 @@ func TestAnAccountThatIsOnlySaidToBeIsCounted(t *testing.T) {
 	}
 }
 
-// TestAnAccountThatIsInTheWayAndMayBeOursIsAskedForAgainSoon: the reply to its CREATE was lost, and no search shows it when it is asked
-// for again.
+// madeUnseen is a world in which ann's account was made, the reply to that was lost, and no search shows it: who asks for it again is told
+// that the name is taken.
+func madeUnseen(t *testing.T, engine string, c *clock) (*world, *memory) {
+	t.Helper()
+	m := newMemory("a")
+	m.stale = true
+	var made atomic.Bool
+	m.misbehave(func(_ context.Context, op string) error {
+		if op == "CREATE" && made.Load() {
+			return connector.AlreadyExists("", "memory.409", "taken")
+		}
+		return nil
+	})
+	w := newWorld(t, engine, one("code", m))
+	w.cfg.Timing.CreateGrace = time.Minute
+	w.now = c.now
+	w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
+		said, err := next()
+		if !made.Swap(true) {
+			return nil, status.Error(codes.Unavailable, "connection reset")
+		}
+		return said, err
+	})
+	w.start()
+	w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
+	w.untilTarget("code", "ann", "waiting for what may come", func(x store.Target) bool { return x.Problem == "OUTCOME_UNKNOWN" })
+	return w, m
+}
+
+// show has searches show what is there.
+func (m *memory) show() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stale = false
+}
+
 func TestAnAccountThatIsInTheWayAndMayBeOursIsAskedForAgainSoon(t *testing.T) {
 	t.Parallel()
 	engines(t, func(t *testing.T, engine string) {
-		m := newMemory("a")
-		m.stale = true
-		var made atomic.Bool
-		m.misbehave(func(_ context.Context, op string) error {
-			if op == "CREATE" && made.Load() {
-				return connector.AlreadyExists("", "memory.409", "taken")
-			}
-			return nil
-		})
-		w := newWorld(t, engine, one("code", m))
-		w.cfg.Timing.CreateGrace = time.Minute
 		var c clock
-		w.now = c.now
-		w.lossy().onApply(func(_ context.Context, _ *connectorv1.ApplyRequest, next func() (*connectorv1.ApplyResponse, error)) (*connectorv1.ApplyResponse, error) {
-			said, err := next()
-			if !made.Swap(true) {
-				return nil, status.Error(codes.Unavailable, "connection reset")
-			}
-			return said, err
-		})
-		w.start()
-		w.publish(want{app: "code", person: "ann", state: enabled, entitlements: []string{"a"}})
-		w.untilTarget("code", "ann", "waiting for what may come", func(x store.Target) bool { return x.Problem == "OUTCOME_UNKNOWN" })
+		w, m := madeUnseen(t, engine, &c)
 		c.set(2 * time.Minute)
 		w.untilTarget("code", "ann", "tried again soon", func(x store.Target) bool {
 			return x.Problem == "ALREADY_EXISTS" && x.State == store.Retrying && x.DueAt.Before(c.now().Add(5*time.Minute))
 		})
-		m.mu.Lock()
-		m.stale = false
-		m.mu.Unlock()
+		m.show()
 		c.set(7 * time.Minute)
 		w.done("code", "ann")
 		journalIs(t, m, "CREATE ann", "GRANT ann a", "ENABLE ann")
+	})
+}
+
+func TestALeaverWhoseAccountShowsItselfLateIsGone(t *testing.T) {
+	t.Parallel()
+	engines(t, func(t *testing.T, engine string) {
+		var c clock
+		w, m := madeUnseen(t, engine, &c)
+		w.publish(want{app: "code", person: "ann", state: none})
+		w.untilMarked("code", "ann", 2)
+		c.set(2 * time.Minute)
+		w.untilTarget("code", "ann", "not seen, and to be looked for again", func(x store.Target) bool {
+			return x.State == store.Settled && x.DueAt.After(c.now()) && x.DueAt.Before(c.now().Add(5*time.Minute))
+		})
+		m.show()
+		c.set(7 * time.Minute)
+		until(t, "the account to be disabled", func() bool { return m.only(t).Status == connector.Disabled })
+		w.untilState("code", "ann", store.Settled)
 	})
 }

@@ -107,6 +107,7 @@ func Make(in Input) Plan {
 	}
 	if account == nil {
 		p.Wait = p.invisibleUntil()
+		p.Again = p.mayShowItself()
 		if len(in.Found.Correlated)+len(in.Found.Named) > 0 {
 			p.note(Note{Why: NotOurs})
 		}
@@ -145,11 +146,11 @@ func (p *planner) invisibleUntil() time.Time {
 // longUnseen is after which an account that was asked for and never seen is looked for no more than anything else.
 const longUnseen = 12 * time.Hour
 
-// mayShowItself is when to look again for an account that was asked for and never seen: after as long again, so ever more rarely. A search
-// may be out of date for longer than anybody waits for it.
+// mayShowItself is when to look again for an account that was asked for, was never seen and is wanted no more: after as long again, so
+// ever more rarely. A search may be out of date for longer than anybody waits for it.
 func (p *planner) mayShowItself() time.Time {
 	since := p.in.Now.Sub(p.in.Record.CreateTried)
-	if !p.in.Record.Creating || !p.Wait.IsZero() || since > longUnseen {
+	if p.in.Desired.State == Enabled || !p.in.Record.Creating || !p.Wait.IsZero() || since > longUnseen {
 		return time.Time{}
 	}
 	return p.in.Now.Add(since)
@@ -283,7 +284,6 @@ func (p *planner) change(attributes map[string]string) {
 // any more goes, because a role may be for who is at work; what others gave waits until the person is back.
 func (p *planner) suspend(a *Account) {
 	if a == nil {
-		p.Again = p.mayShowItself()
 		return
 	}
 	p.disable(a)
@@ -298,7 +298,6 @@ func (p *planner) suspend(a *Account) {
 // remove plans for a person who should have nothing here.
 func (p *planner) remove(a *Account) {
 	if a == nil {
-		p.Again = p.mayShowItself()
 		return
 	}
 	p.disable(a)
