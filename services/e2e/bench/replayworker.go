@@ -24,8 +24,10 @@ type replayWorker struct {
 
 	intents, outcomes *batch.Batch[written] // share transactions as Tenure's do
 
-	mu  sync.Mutex
-	due []string
+	mu     sync.Mutex
+	due    []string
+	waits  bool          // nothing is due: what is marked is claimed with it
+	handed chan []string // what was
 }
 
 // written is what a target's intent or outcome writes.
@@ -37,7 +39,7 @@ type written struct {
 func (f *floor) worker(n int) *replayWorker {
 	w := &replayWorker{
 		floor: f, n: n, db: f.dbs[worker(n)], relay: f.relays[worker(n)],
-		marked: make(chan struct{}, 1), slots: make(chan struct{}, 12),
+		marked: make(chan struct{}, 1), handed: make(chan []string, 1), slots: make(chan struct{}, 12),
 	}
 	cfg := batch.Config{Most: 32, Wait: workerWait, Expected: func() int { return len(w.slots) }}
 	w.intents, w.outcomes = batch.New(cfg, w.intend), batch.New(cfg, w.end)
@@ -56,16 +58,31 @@ func (w *replayWorker) mark(ctx context.Context, batch []bus.Event) error {
 		people = append(people, person)
 		rows = append(rows, row{"person": person})
 	}
+	w.mu.Lock()
+	claims := w.waits
+	w.waits = false
+	w.mu.Unlock()
+	held := ""
+	if claims {
+		held = ", holder = excluded.holder, epoch = targets.epoch + 1, lease_until = excluded.lease_until"
+		for _, r := range rows {
+			r["holder"], r["lease_until"] = holder, leased()
+		}
+	}
 	took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
 		return w.floor.samples.insert(tx, w.name("targets"), ` ON CONFLICT (person) DO UPDATE
 SET version = targets.version + 1, generation = excluded.generation, lane = excluded.lane, state = 2, due_at = excluded.marked_at,
-    marked_at = excluded.marked_at, attempts = 0`, rows...)
+    marked_at = excluded.marked_at, attempts = 0`+held, rows...)
 	})
 	if err != nil {
 		return err
 	}
 	for _, p := range people {
 		w.floor.spent(p, w.n, took)
+	}
+	if claims {
+		w.handed <- people
+		return nil
 	}
 	w.mu.Lock()
 	w.due = append(w.due, people...)
@@ -77,6 +94,11 @@ SET version = targets.version + 1, generation = excluded.generation, lane = excl
 	return nil
 }
 
+// holder is who claims every target, for as long as leased says.
+const holder = "00000000-0000-0000-0000-000000000000"
+
+func leased() int64 { return time.Now().Add(time.Minute).UnixMicro() }
+
 // feed claims due targets in batches and works on each.
 func (w *replayWorker) feed(ctx context.Context) error {
 	var begun sync.WaitGroup
@@ -87,6 +109,7 @@ func (w *replayWorker) feed(ctx context.Context) error {
 		n := min(len(w.due), 64)
 		people := w.due[:n:n]
 		w.due = w.due[n:]
+		w.waits = n == 0
 		w.mu.Unlock()
 		if n == 0 {
 			select {
@@ -95,26 +118,16 @@ func (w *replayWorker) feed(ctx context.Context) error {
 			case err := <-failed:
 				return err
 			case <-w.marked:
+				continue
+			case people = <-w.handed:
 			}
-			continue
-		}
-		var args []any
-		for _, p := range people {
-			args = append(args, p)
-		}
-		args = append(args, "00000000-0000-0000-0000-000000000000", time.Now().Add(time.Minute).UnixMicro())
-		took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
-			return tx.exec(sqldb.Given("who", n, "TEXT")+fmt.Sprintf(
-				" UPDATE targets SET version = version + 1, holder = $%d, epoch = epoch + 1, lease_until = $%d FROM given WHERE person = given.who", n+1, n+2), args...)
-		})
-		if err != nil {
+		} else if err := w.claim(ctx, people); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
 		for _, person := range people {
-			w.floor.spent(person, w.n, took)
 			w.slots <- struct{}{}
 			begun.Go(func() {
 				defer func() { <-w.slots }()
@@ -127,6 +140,26 @@ func (w *replayWorker) feed(ctx context.Context) error {
 			})
 		}
 	}
+}
+
+func (w *replayWorker) claim(ctx context.Context, people []string) error {
+	var args []any
+	for _, p := range people {
+		args = append(args, p)
+	}
+	n := len(people)
+	args = append(args, holder, leased())
+	took, err := w.floor.inTx(ctx, w.db, func(tx *writer) error {
+		return tx.exec(sqldb.Given("who", n, "TEXT")+fmt.Sprintf(
+			" UPDATE targets SET version = version + 1, holder = $%d, epoch = epoch + 1, lease_until = $%d FROM given WHERE person = given.who", n+1, n+2), args...)
+	})
+	if err != nil {
+		return err
+	}
+	for _, person := range people {
+		w.floor.spent(person, w.n, took)
+	}
+	return nil
 }
 
 // work is the intent and the outcome of one target.

@@ -122,61 +122,6 @@ func scanTarget(scan func(...any) error) (Target, error) {
 	return t, nil
 }
 
-// Mark is a generation that was heard of.
-type Mark struct {
-	Person     string
-	Generation int64
-	Lane       Lane
-}
-
-// columns of a new target that a mark does not know: nothing was done yet.
-const (
-	blankColumns = `version, state, due_at, marked_at, attempts, holder, epoch, lease_until,
-	settled_generation, decision, person_version, model_seq,
-	problem, reason, detail, removal, stuck_since, notes, quiet_until, pending,
-	account_id, made, gave, left_as_leaver, disabled_version, cut_generation, unwanted_since,
-	deleted, deleted_version, create_tried, creating, observed, observed_at,
-	run, ended_at, end_known_at, cut_off_at, taking_until`
-	blanks = `0, 2, %[1]s, %[1]s, 0, '', 0, 0, 0, 0, 0, 0, '', '', '', 0, 0, %[2]s, 0, '',
-	'', 0, %[2]s, 0, 0, 0, 0, 0, 0, 0, 0, %[2]s, 0, 0, 0, 0, 0, 0`
-)
-
-// marksPerStatement keeps the parameters of one statement well below every engine's limit.
-const marksPerStatement = 500
-
-// MarkDue makes targets due whose newest generation is higher than the one on record; a lower or equal one changes
-// nothing. It returns how many targets became due. marks hold each person at most once.
-func (t Tx) MarkDue(ctx context.Context, marks []Mark, at time.Time) (int64, error) {
-	var marked int64
-	for len(marks) > 0 {
-		n := min(len(marks), marksPerStatement)
-		args := []any{micros(at), []byte{}}
-		values := make([]byte, 0, n*200)
-		for i, m := range marks[:n] {
-			if i > 0 {
-				values = append(values, ", "...)
-			}
-			values = fmt.Appendf(values, "($%d, $%d, $%d, ", len(args)+1, len(args)+2, len(args)+3)
-			values = fmt.Appendf(values, blanks, "$1", "$2")
-			values = append(values, ')')
-			args = append(args, m.Person, m.Generation, int64(m.Lane))
-		}
-		rows, err := t.Exec(ctx, `
-INSERT INTO targets (person, generation, lane, `+blankColumns+`)
-VALUES `+string(values)+`
-ON CONFLICT (person) DO UPDATE
-SET    version = targets.version + 1, generation = excluded.generation, lane = excluded.lane, state = 2,
-       due_at = excluded.due_at, marked_at = excluded.marked_at, attempts = 0
-WHERE  targets.generation < excluded.generation`, args...)
-		if err != nil {
-			return marked, fmt.Errorf("mark targets due: %w", err)
-		}
-		marked += rows
-		marks = marks[n:]
-	}
-	return marked, nil
-}
-
 const retry = `
 UPDATE targets
 SET    version = version + 1, due_at = $2, attempts = 0

@@ -2,8 +2,6 @@ package worker
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,17 +21,6 @@ const (
 	pauseMax  = 10 * time.Second
 )
 
-// line is one queue of due targets.
-type line struct {
-	lane store.Lane
-	cut  bool // of people who are cut, whichever lane theirs is in: they are not kept by what others wait for
-	bell chan struct{}
-}
-
-func newLine(lane store.Lane, cut bool) *line {
-	return &line{lane: lane, cut: cut, bell: make(chan struct{}, 1)}
-}
-
 // feed claims the due targets of one line, a batch at a time, and has them worked on. It returns when ctx has ended and
 // what was begun is finished.
 func (w *Worker) feed(ctx context.Context, l *line) error {
@@ -47,32 +34,45 @@ func (w *Worker) feed(ctx context.Context, l *line) error {
 		if l.lane != urgent {
 			urgency.GiveWay(ctx)
 		}
-		claimed := w.deps.Now()
-		taken, err := w.claim(ctx, l, claimed)
-		if err == nil && len(taken) == 0 {
-			w.idle(ctx, l)
-			continue
-		}
+		taken, err := w.next(ctx, l)
 		var desired map[string]*accessv1.Desired
-		if err == nil {
-			desired, err = w.desired(ctx, taken)
+		if err == nil && len(taken.targets) > 0 {
+			desired, err = w.desired(ctx, taken.targets)
 		}
 		if err != nil {
 			if ctx.Err() == nil {
 				w.log.Warn("cannot work on due targets", zap.Int64(telemetry.FieldLane, int64(l.lane)), zap.Error(err))
 			}
 			var cut []store.Claimed
-			cut, taken = byCut(taken)
-			w.giveBack(ctx, taken, pause)
-			w.begin(ctx, l, claimed, cut, nil, &begun)
+			cut, taken.targets = byCut(taken.targets)
+			w.giveBack(ctx, taken.targets, pause)
+			w.begin(ctx, l, claimed{cut, taken.at}, nil, &begun)
+			l.lookAt = time.Time{}
 			_ = sleep(ctx, pause)
 			pause = min(2*pause, pauseMax)
 			continue
 		}
 		pause = pauseMin
-		w.begin(ctx, l, claimed, taken, desired, &begun)
+		w.begin(ctx, l, taken, desired, &begun)
 	}
 	return nil
+}
+
+// next claims targets that are due. Where there were none lately it waits for some, and returns what was claimed for it, if anything.
+func (w *Worker) next(ctx context.Context, l *line) (claimed, error) {
+	if time.Now().Before(l.lookAt) {
+		taken := l.wait(ctx)
+		if len(taken.targets) == 0 {
+			l.lookAt = time.Time{}
+		}
+		return taken, nil
+	}
+	taken := claimed{at: w.deps.Now()}
+	var err error
+	if taken.targets, err = w.deps.Store.Claim(ctx, w.claim(l, taken.at)); err == nil && len(taken.targets) == 0 {
+		l.lookAt = time.Now().Add(w.cfg.Timing.Poll)
+	}
+	return taken, err
 }
 
 // ready waits until the application may be called, and knows what it can do; false: ctx has ended.
@@ -117,12 +117,12 @@ func (w *Worker) limit(d *described) {
 	w.app.pacer.lower(int(limits.GetMaxPerMinute()))
 }
 
-// claim takes as many targets as are likely to be worked on soon: a target that waits under its lease is one that no
+// claim is for as many targets as are likely to be worked on soon: a target that waits under its lease is one that no
 // other worker takes.
-func (w *Worker) claim(ctx context.Context, l *line, now time.Time) ([]store.Claimed, error) {
-	return w.deps.Store.Claim(ctx, store.Claim{
-		Lane: l.lane, Cut: l.cut, Limit: w.batch(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease), Settings: w.cfg.applied(),
-	})
+func (w *Worker) claim(l *line, now time.Time) store.Claim {
+	return store.Claim{
+		Lane: l.lane, Cut: l.cut, Limit: w.soon(), Holder: w.holder, Now: now, Until: now.Add(w.cfg.Timing.Lease), Settings: w.cfg.applied(),
+	}
 }
 
 // byCut parts targets: of people who are cut, and of others.
@@ -137,7 +137,7 @@ func byCut(targets []store.Claimed) (cut, others []store.Claimed) {
 	return cut, others
 }
 
-func (w *Worker) batch() int {
+func (w *Worker) soon() int {
 	w.mu.Lock()
 	took := w.took
 	w.mu.Unlock()
@@ -192,26 +192,14 @@ func (w *Worker) ask(ctx context.Context, people []string) (map[string]*accessv1
 	return desired, nil
 }
 
-// idle waits for a mark, or for the time at which another worker's mark or a retry may be due.
-func (w *Worker) idle(ctx context.Context, l *line) {
-	timer := time.NewTimer(w.cfg.Timing.Poll)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	case <-l.bell:
-	}
-}
-
 // begin starts the work on each target as a slot becomes free. What was not begun when ctx ends, or when the
 // application stops working, is given back.
-func (w *Worker) begin(
-	ctx context.Context, l *line, claimed time.Time, taken []store.Claimed, desired map[string]*accessv1.Desired, begun *sync.WaitGroup,
-) {
+func (w *Worker) begin(ctx context.Context, l *line, taken claimed, desired map[string]*accessv1.Desired, begun *sync.WaitGroup) {
 	hurry := l.lane == urgent
-	for i, t := range taken {
+	for i, t := range taken.targets {
 		if w.app.breaker.open() != nil || w.slots.take(ctx, hurry) != nil {
-			w.giveBack(ctx, taken[i:], 0)
+			w.giveBack(ctx, taken.targets[i:], 0)
+			l.lookAt = time.Time{}
 			return
 		}
 		d := desired[t.Person]
@@ -219,7 +207,7 @@ func (w *Worker) begin(
 			defer w.slots.giveBack(hurry)
 			start := time.Now()
 			// What was taken is finished, also when the process is told to stop.
-			w.work(context.WithoutCancel(ctx), t, d, claimed, ctx.Done())
+			w.work(context.WithoutCancel(ctx), t, d, taken.at, ctx.Done())
 			w.lasted(time.Since(start))
 		})
 	}
@@ -235,8 +223,4 @@ func (w *Worker) giveBack(ctx context.Context, targets []store.Claimed, after ti
 	if err := w.deps.Store.GiveBack(ctx, w.holder, targets, w.deps.Now().Add(after)); err != nil {
 		w.log.Warn("leases not given back", zap.Int("targets", len(targets)), zap.Error(err))
 	}
-}
-
-func sortMarks(marks []store.Mark) {
-	slices.SortFunc(marks, func(a, b store.Mark) int { return strings.Compare(a.Person, b.Person) })
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -242,24 +243,51 @@ func (w *Worker) mark(ctx context.Context, marks map[string]store.Mark) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	list := make([]store.Mark, 0, len(marks))
+	byLane := map[store.Lane][]store.Mark{}
 	for _, m := range marks {
-		list = append(list, m)
-	}
-	sortMarks(list) // in one order everywhere: no two transactions wait for each other
-	err := w.deps.Store.InTx(ctx, func(tx store.Tx) error {
-		_, err := tx.MarkDue(ctx, list, w.deps.Now())
-		return err
-	})
-	if err != nil {
-		return err
+		byLane[m.Lane] = append(byLane[m.Lane], m)
 	}
 	for _, l := range w.lines {
-		if !l.cut && slices.ContainsFunc(list, func(m store.Mark) bool { return m.Lane == l.lane }) {
-			wake(l.bell) // who is cut has nothing to wait for: their line looks by itself now and then
+		if list := byLane[l.lane]; !l.cut && len(list) > 0 { // who is cut has nothing to wait for: their line looks by itself now and then
+			if err := w.markIn(ctx, l, list); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// markIn marks targets of one line due. When its feed waits it gets them at once, as many as it can work on soon.
+func (w *Worker) markIn(ctx context.Context, l *line, marks []store.Mark) error {
+	// In one order everywhere: no two transactions wait for each other.
+	slices.SortFunc(marks, func(a, b store.Mark) int { return strings.Compare(a.Person, b.Person) })
+	var taken claimed
+	rest := marks
+	hand := l.hand()
+	err := w.deps.Store.InTx(ctx, func(tx store.Tx) (err error) {
+		now := w.deps.Now()
+		taken, rest = claimed{at: now}, marks
+		if hand != nil {
+			c := w.claim(l, now)
+			soon := min(len(marks), c.Limit)
+			taken.targets, rest, err = tx.MarkAndClaim(ctx, marks[:soon], c)
+			rest = append(rest, marks[soon:]...)
+		}
+		if err == nil && len(rest) > 0 {
+			_, err = tx.MarkDue(ctx, rest, now)
+		}
+		return err
+	})
+	if hand != nil {
+		if err != nil {
+			taken = claimed{} // if they are claimed all the same their leases end by themselves
+		}
+		hand <- taken
+	}
+	if err == nil && len(rest) > 0 {
+		wake(l.bell)
+	}
+	return err
 }
 
 // Retry makes a target due at once and says who wanted it. It reports whether there is such a target.
