@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/tenurehq/tenure/pkg/sqldb"
@@ -68,7 +67,7 @@ WHERE  targets.generation < excluded.generation`, args...)
 
 var markAndClaim = statements(func(targets int) string {
 	n := 4 * targets
-	at, none, holder, until := parameter(n+1), parameter(n+2), parameter(n+3), parameter(n+4)
+	at, none, holder, until := placeholders(n+1, 1), placeholders(n+2, 1), placeholders(n+3, 1), placeholders(n+4, 1)
 	return sqldb.Given("who, heard, runs, planned_by", targets, text, number, number, text) + `
 INSERT INTO targets (person, generation, lane, ` + blankColumns + `, holder, epoch, lease_until)
 SELECT who, heard, runs, ` + fmt.Sprintf(blanks, at, none) + `, ` + holder + `, 1, ` + until + `
@@ -79,14 +78,13 @@ WHERE  targets.generation < excluded.generation AND targets.holder = '' AND targ
 RETURNING ` + targetColumns
 })
 
-func parameter(n int) string { return "$" + strconv.Itoa(n) }
-
-// MarkAndClaim is MarkDue and Claim in one writing of a row, of those of a claim's lane that nobody holds and that were never cut. It
-// returns those that it claimed, and the marks of the others, with which it did nothing.
+// MarkAndClaim is MarkDue and Claim in one writing of a row, of the first of these marks, as many as the claim is for: of those whose
+// targets nobody holds and who were never cut. It returns what it claimed, and the marks of the others, with which it did nothing.
 func (t Tx) MarkAndClaim(ctx context.Context, marks []Mark, c Claim) ([]Claimed, []Mark, error) {
-	size := sized(len(marks))
+	first := marks[:min(len(marks), c.Limit)]
+	size := sized(len(first))
 	args := make([]any, 0, 4*size+4)
-	for _, m := range append(slices.Clone(marks), make([]Mark, size-len(marks))...) {
+	for _, m := range append(slices.Clone(first), make([]Mark, size-len(first))...) {
 		args = append(args, m.Person, m.Generation, int64(m.Lane), c.Settings)
 	}
 	rows, err := t.Query(ctx, markAndClaim(size), append(args, micros(c.Now), []byte{}, c.Holder, micros(c.Until))...)

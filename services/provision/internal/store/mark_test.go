@@ -19,7 +19,7 @@ func markAndClaim(t *testing.T, s *store.Store, at time.Time, settings string, p
 	}
 	err := s.InTx(t.Context(), func(tx store.Tx) (err error) {
 		claimed, marks, err = tx.MarkAndClaim(t.Context(), marks, store.Claim{
-			Lane: normal, Holder: "one", Now: at, Until: at.Add(time.Minute), Settings: settings,
+			Lane: normal, Limit: 10, Holder: "one", Now: at, Until: at.Add(time.Minute), Settings: settings,
 		})
 		return err
 	})
@@ -90,6 +90,22 @@ func TestAHolderOfOldSettingsClaimsNothingWithAMark(t *testing.T) {
 		}
 		if claimed, _ := markAndClaim(t, s, now, "new", "ann"); len(claimed) != 1 {
 			t.Error("who plans by the new ones claimed nothing")
+		}
+	})
+}
+
+func TestNoMoreIsClaimedWithAMarkThanIsAskedFor(t *testing.T) {
+	each(t, func(t *testing.T, s *store.Store) {
+		marks := []store.Mark{{Person: "ann", Generation: 1, Lane: normal}, {Person: "bob", Generation: 1, Lane: normal}}
+		err := s.InTx(t.Context(), func(tx store.Tx) error {
+			claimed, rest, err := tx.MarkAndClaim(t.Context(), marks, store.Claim{Lane: normal, Limit: 1, Holder: "one", Now: now, Until: now.Add(time.Minute)})
+			if err == nil && (len(claimed) != 1 || claimed[0].Person != "ann" || !slices.Equal(rest, marks[1:])) {
+				t.Errorf("claimed %v, left %v", claimed, rest)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 	})
 }

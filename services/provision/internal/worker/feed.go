@@ -48,7 +48,9 @@ func (w *Worker) feed(ctx context.Context, l *line) error {
 			w.giveBack(ctx, taken.targets, pause)
 			w.begin(ctx, l, claimed{cut, taken.at}, nil, &begun)
 			l.lookAt = time.Time{}
-			_ = sleep(ctx, pause)
+			if sleep(ctx, pause) != nil {
+				return nil
+			}
 			pause = min(2*pause, pauseMax)
 			continue
 		}

@@ -51,7 +51,7 @@ func (l *line) wait(ctx context.Context) claimed {
 
 // hand returns where to send a batch to, which has to be done then, or nil: the feed has something to do.
 func (l *line) hand() chan<- claimed {
-	if l.cut || !l.waits.CompareAndSwap(true, false) {
+	if !l.waits.CompareAndSwap(true, false) {
 		return nil
 	}
 	return l.handed

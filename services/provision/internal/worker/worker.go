@@ -240,9 +240,6 @@ func laneOfSubject(subject, app string) store.Lane {
 }
 
 func (w *Worker) mark(ctx context.Context, marks map[string]store.Mark) error {
-	if len(marks) == 0 {
-		return nil
-	}
 	byLane := map[store.Lane][]store.Mark{}
 	for _, m := range marks {
 		byLane[m.Lane] = append(byLane[m.Lane], m)
@@ -268,10 +265,7 @@ func (w *Worker) markIn(ctx context.Context, l *line, marks []store.Mark) error 
 		now := w.deps.Now()
 		taken, rest = claimed{at: now}, marks
 		if hand != nil {
-			c := w.claim(l, now)
-			soon := min(len(marks), c.Limit)
-			taken.targets, rest, err = tx.MarkAndClaim(ctx, marks[:soon], c)
-			rest = append(rest, marks[soon:]...)
+			taken.targets, rest, err = tx.MarkAndClaim(ctx, marks, w.claim(l, now))
 		}
 		if err == nil && len(rest) > 0 {
 			_, err = tx.MarkDue(ctx, rest, now)
